@@ -1,0 +1,1 @@
+//! One TOML file becomes domain types, once; every mistake is shown at once.

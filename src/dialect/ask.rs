@@ -1,0 +1,1 @@
+//! What a request asks, found without building a tree of its body.

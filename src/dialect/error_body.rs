@@ -1,0 +1,1 @@
+//! How an error looks in each dialect.

@@ -1,0 +1,1 @@
+//! Where usage sits in an answer, normalised to totals that contain their parts.

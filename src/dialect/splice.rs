@@ -1,0 +1,1 @@
+//! The smallest change of a request body that a rule asks for.

@@ -1,0 +1,252 @@
+//! What a store must do, whichever database is beneath: SQLite or PostgreSQL.
+//!
+//! All methods block; they are called from the ledger's writer thread, the blocking pool or the command line,
+//! never from the request path.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::entry::{Entry, Outcome};
+use crate::ids::{AccountId, KeyId, ModelName, PlanId, RequestId, UpstreamId};
+use crate::money::Money;
+use crate::price::CostByClass;
+use crate::secret::KeyDigest;
+use crate::tokens::Usage;
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or opened just now; the same call may go through later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What it holds cannot be read.
+    #[error("the store is damaged or of another make: {0}")]
+    Damaged(String),
+    /// The call makes no sense there: an id taken twice, an account that is not there.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A half-open stretch of time: `since` inclusive, `until` exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The first moment.
+    pub since: Timestamp,
+    /// The first moment after it.
+    pub until: Timestamp,
+}
+
+/// Which entries are wanted. Entries are ordered by `(started_at, id)`.
+#[derive(Clone, Debug, Default)]
+pub struct EntryFilter {
+    /// Started at or after.
+    pub since: Option<Timestamp>,
+    /// Started before.
+    pub until: Option<Timestamp>,
+    /// Of this account itself (not its descendants).
+    pub account: Option<AccountId>,
+    /// Of this key.
+    pub key: Option<KeyId>,
+    /// Asked for or served this model.
+    pub model: Option<ModelName>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only entries after this one in the order.
+    pub after: Option<RequestId>,
+    /// Newest first.
+    pub descending: bool,
+}
+
+/// Sums over entries that agree in all of these members: the rows that reports read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollupRow {
+    /// The start of the stretch (an hour or a day, see [`Grain`]).
+    pub start: Timestamp,
+    /// As in the entries.
+    pub lineage: Arc<[AccountId]>,
+    /// As in the entries.
+    pub plan: PlanId,
+    /// As in the entries; empty at [`Grain::Day`].
+    pub key: Option<KeyId>,
+    /// The model that was asked for.
+    pub model: Option<ModelName>,
+    /// The model that was served; `None` at [`Grain::Day`].
+    pub served_model: Option<ModelName>,
+    /// As in the entries; `None` at [`Grain::Day`].
+    pub upstream: Option<UpstreamId>,
+    /// As in the entries; `None` at [`Grain::Day`].
+    pub service_tier: Option<Arc<str>>,
+    /// The band of `input_tokens` that the requests fall in, an index into [`INPUT_BANDS`]: prices with a long-context
+    /// tier can then be applied to sums. 0 at [`Grain::Day`].
+    pub input_band: u8,
+    /// Entries that are no corrections.
+    pub requests: u64,
+    /// Of these, with something used and no price.
+    pub unpriced_requests: u64,
+    /// Of these, by outcome, in the order of [`Outcome::ALL`].
+    pub outcomes: [u64; 5],
+    /// Upstream calls beyond the first.
+    pub retries: u64,
+    /// Tokens.
+    pub usage: Usage,
+    /// Cost by class.
+    pub cost: CostByClass,
+    /// Cost without caches and discounts.
+    pub undiscounted: Money,
+    /// Cost of entries that ended `client_closed`.
+    pub client_closed_cost: Money,
+    /// Cost of entries that ended `upstream_failed` or `interrupted`.
+    pub failed_cost: Money,
+}
+
+/// Upper edges (inclusive) of the bands of `input_tokens` in rollups: the thresholds of the long-context tiers in use.
+/// Band 0 is up to the first edge; the last band is everything above the last edge.
+pub const INPUT_BANDS: [u64; 4] = [128_000, 200_000, 256_000, 272_000];
+
+/// How fine rollup rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// By hour, with every member: for what-if and for windows.
+    Hour,
+    /// By day and account, plan and model: for margins over long ranges.
+    Day,
+}
+
+/// An account, key or plan made by hand: through the admin API or the command line. What the configuration
+/// file declares is not in here, but its history is (see [`AccountEvent`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredKey {
+    /// The key.
+    pub key: crate::account::Key,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What happened to an account that changes revenue: plan changes split it by time, refunds reduce it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccountEvent {
+    /// The account.
+    pub account: AccountId,
+    /// From when.
+    pub at: Timestamp,
+    /// What.
+    pub change: AccountChange,
+}
+
+/// See [`AccountEvent`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccountChange {
+    /// It has this plan from then on (also its first one), with periods counted from `since`.
+    Plan {
+        /// The plan.
+        plan: PlanId,
+        /// The first day of the billing period.
+        since: Date,
+    },
+    /// It was paid back this much, in US dollars.
+    Refund(Money),
+    /// It ended.
+    Closed,
+}
+
+/// One line of the audit log: a change through the admin API or the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditLine {
+    /// When.
+    pub at: Timestamp,
+    /// Who: a role and where it came from (`admin api 127.0.0.1`, `cli`).
+    pub actor: String,
+    /// What: `account.create`, `key.revoke`, `reprice`, …
+    pub action: String,
+    /// On what.
+    pub subject: String,
+    /// Details as JSON; never a secret.
+    pub detail: String,
+}
+
+/// What an operator made by hand, all at once, and the version it has.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Grows with each change: gateways poll it to see that something changed.
+    pub version: u64,
+    /// Plans, as the TOML or JSON of the configuration's own format is parsed by [`crate::config`].
+    pub plans: Vec<crate::plan::Plan>,
+    /// Accounts.
+    pub accounts: Vec<crate::plan::Account>,
+    /// Keys, revoked ones included.
+    pub keys: Vec<StoredKey>,
+}
+
+/// A database that holds the ledger and what operators made by hand.
+pub trait Store: Send + Sync {
+    /// Brings the schema up to date. Safe to run from several processes at once.
+    fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Writes entries and their rollups in one transaction. An entry whose id is already there is left alone, so a
+    /// batch may be given again after a failure. Returns how many were new.
+    fn append(&self, entries: &[Entry]) -> Result<usize, StoreError>;
+
+    /// Calls `each` for every entry that passes, in order, until it returns `false`.
+    fn scan(
+        &self,
+        filter: &EntryFilter,
+        each: &mut dyn FnMut(Entry) -> bool,
+    ) -> Result<(), StoreError>;
+
+    /// Calls `each` for every rollup row that starts within the range, in no promised order. The range is cut to whole
+    /// rows by the caller: at [`Grain::Day`] its edges must be UTC midnights, at [`Grain::Hour`] full hours.
+    fn rollup(
+        &self,
+        grain: Grain,
+        range: TimeRange,
+        each: &mut dyn FnMut(&RollupRow),
+    ) -> Result<(), StoreError>;
+
+    /// How many entries there are, roughly and fast.
+    fn approximate_entries(&self) -> Result<u64, StoreError>;
+
+    /// The server's own secret for hashing keys, made on first use.
+    fn pepper(&self) -> Result<Vec<u8>, StoreError>;
+
+    /// The version of what operators made by hand; cheap.
+    fn stored_version(&self) -> Result<u64, StoreError>;
+
+    /// Plans, accounts and keys that operators made by hand.
+    fn stored(&self) -> Result<Stored, StoreError>;
+
+    /// Creates or replaces a plan.
+    fn put_plan(&self, plan: &crate::plan::Plan, audit: &AuditLine) -> Result<(), StoreError>;
+
+    /// Creates or replaces an account.
+    fn put_account(
+        &self,
+        account: &crate::plan::Account,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError>;
+
+    /// Creates or replaces a key.
+    fn put_key(&self, key: &StoredKey, audit: &AuditLine) -> Result<(), StoreError>;
+
+    /// Revokes a key that the store or the configuration file knows; a key of the file is revoked by its digest.
+    fn revoke_key(
+        &self,
+        key: &KeyId,
+        digest: &KeyDigest,
+        at: Timestamp,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError>;
+
+    /// What happened to accounts, oldest first.
+    fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError>;
+
+    /// Records what happened to accounts.
+    fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError>;
+
+    /// The audit log, newest first.
+    fn audit(&self, limit: usize) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// Adds a line to the audit log.
+    fn add_audit(&self, line: &AuditLine) -> Result<(), StoreError>;
+}

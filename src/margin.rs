@@ -1,0 +1,1 @@
+//! Margins: revenue, cost, projection, what-if and advice, read from the ledger; never on the request path.

@@ -1,0 +1,1 @@
+//! Quotas shared by several gateways, in Redis or Valkey.
