@@ -223,6 +223,8 @@ pub struct Account {
     pub until: Option<Date>,
     /// A name for people.
     pub name: Option<Arc<str>>,
+    /// The currency in which it pays the plan's price, where that is not the plan's own.
+    pub currency: Option<Arc<str>>,
     /// Facts about it, for reports by tag.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
     /// Limits of its own, beside its plan's.

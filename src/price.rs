@@ -86,6 +86,8 @@ pub struct TierRates {
 pub struct PricedModel {
     /// The entry's name: an exact id or a glob.
     pub model: Arc<str>,
+    /// Further exact names of the same model (a dated snapshot, a provider's own spelling).
+    pub aliases: Vec<Arc<str>>,
     /// tiktoken's encoding for it (`o200k_base`, `cl100k_base`), where the table names one.
     pub tokenizer: Option<Arc<str>>,
     /// The most output tokens that the model can give: the reservation of a request that states no maximum.
@@ -118,6 +120,9 @@ impl PriceTable {
         for mut model in models {
             model.rows.sort_by_key(|row| row.from);
             let model = Arc::new(model);
+            for alias in &model.aliases {
+                table.exact.insert(Arc::clone(alias), Arc::clone(&model));
+            }
             if model.model.contains(['*', '?']) {
                 table.globs.push((ModelPattern::new(&model.model), model));
             } else {
@@ -155,10 +160,12 @@ impl PriceTable {
             .map(|row| (entry, row))
     }
 
-    /// Every entry, in no order.
+    /// Every entry once, in no order.
     pub fn models(&self) -> impl Iterator<Item = &Arc<PricedModel>> {
         self.exact
-            .values()
+            .iter()
+            .filter(|(name, entry)| **name == entry.model)
+            .map(|(_, entry)| entry)
             .chain(self.globs.iter().map(|(_, entry)| entry))
     }
 }
