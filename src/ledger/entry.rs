@@ -83,7 +83,21 @@ impl Entry {
     pub fn is_unpriced(&self) -> bool {
         self.priced_by.is_empty() && self.usage_source != UsageSource::None
     }
+
+    /// What the entry adds to a count of unpriced requests: 1 when it has no price, -1 when it is the correction that
+    /// gives one to an entry that had none (see [`WAS_UNPRICED`]). A correction carries its entry's `started_at`,
+    /// account, key, models and upstream, so that both fall in the same hour's sums.
+    pub fn unpriced_delta(&self) -> i64 {
+        match (&self.corrects, &self.reason) {
+            (None, _) => i64::from(self.is_unpriced()),
+            (Some(_), Some(reason)) if reason.starts_with(WAS_UNPRICED) => -1,
+            (Some(_), _) => 0,
+        }
+    }
 }
+
+/// How the `reason` of a correction begins when the entry that it corrects had no price.
+pub const WAS_UNPRICED: &str = "was unpriced";
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -72,19 +72,20 @@ pub struct RollupRow {
     pub key: Option<KeyId>,
     /// The model that was asked for.
     pub model: Option<ModelName>,
-    /// The model that was served; `None` at [`Grain::Day`].
+    /// The model that was served.
     pub served_model: Option<ModelName>,
     /// As in the entries; `None` at [`Grain::Day`].
     pub upstream: Option<UpstreamId>,
-    /// As in the entries; `None` at [`Grain::Day`].
+    /// The tier that the upstream says it served.
     pub service_tier: Option<Arc<str>>,
-    /// The band of `input_tokens` that the requests fall in, an index into [`INPUT_BANDS`]: prices with a long-context
-    /// tier can then be applied to sums. 0 at [`Grain::Day`].
+    /// The band of `input_tokens` that the requests fall in, see [`input_band`]: prices with a long-context tier can
+    /// then be applied to sums.
     pub input_band: u8,
     /// Entries that are no corrections.
     pub requests: u64,
-    /// Of these, with something used and no price.
-    pub unpriced_requests: u64,
+    /// Of these, with something used and no price: the sum of [`Entry::unpriced_delta`]. Below zero in a row that holds
+    /// only the corrections of another row's entries (a correction's own tokens put it in band 0).
+    pub unpriced_requests: i64,
     /// Of these, by outcome, in the order of [`Outcome::ALL`].
     pub outcomes: [u64; 5],
     /// Upstream calls beyond the first.
@@ -105,12 +106,21 @@ pub struct RollupRow {
 /// Band 0 is up to the first edge; the last band is everything above the last edge.
 pub const INPUT_BANDS: [u64; 4] = [128_000, 200_000, 256_000, 272_000];
 
+/// The band that a request of so many `input_tokens` falls in: the count of [`INPUT_BANDS`] that it exceeds.
+pub fn input_band(input_tokens: u64) -> u8 {
+    INPUT_BANDS
+        .iter()
+        .map(|edge| u8::from(input_tokens > *edge))
+        .sum()
+}
+
 /// How fine rollup rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grain {
-    /// By hour, with every member: for what-if and for windows.
+    /// By hour, with every member: for windows, and for reports by key and upstream.
     Hour,
-    /// By day and account, plan and model: for margins over long ranges.
+    /// By day, with all that a price depends on (served model, tier, band) but without key and upstream: for margins
+    /// over long ranges and for what-if, since prices change by the day.
     Day,
 }
 
