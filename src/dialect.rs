@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod error_body;
+mod members;
 pub mod report;
 pub mod splice;
 
@@ -78,6 +79,11 @@ impl Endpoint {
             Endpoint::Other(name) if name.starts_with("messages") => Dialect::Anthropic,
             _ => Dialect::OpenAi,
         }
+    }
+
+    /// Whether a request must name its model: it decides route, price and limits.
+    pub fn needs_model(&self) -> bool {
+        self.is_metered() || *self == Endpoint::CountTokens
     }
 
     /// Whether an answer has usage to be metered.

@@ -1,0 +1,101 @@
+//! What a meter has read when an answer is over.
+
+use crate::ids::ModelName;
+use crate::tokens::Usage;
+
+/// How an answer's body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The upstream ended it properly.
+    Complete,
+    /// It broke off, or nobody read on: what has come is not all.
+    Aborted,
+}
+
+/// What an answer said about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The tokens that the upstream reported; `None` when it reported none.
+    pub usage: Option<Usage>,
+    /// Whether `usage` is the bill. When it is not, the input is what the upstream reported, but the output so far is
+    /// only a seed (Anthropic's `message_start` of a stream that broke off): count [`Reading::output`] instead.
+    pub usage_final: bool,
+    /// The usage by the models that served it: one part in all but a few answers, none without usage. Their sum is `usage`.
+    pub parts: Vec<ServedPart>,
+    /// The model that the upstream says it used.
+    pub served_model: Option<ModelName>,
+    /// The tier that the upstream says it served, as prices name it (`fast` is `priority`).
+    pub service_tier: Option<Box<str>>,
+    /// The answer's id.
+    pub response_id: Option<Box<str>>,
+    /// The answer is only promised (`background: true`): a later request fetches it, and its usage.
+    pub queued: bool,
+    /// The text of the answer, for counting when nothing was reported.
+    pub output: OutputText,
+    /// Web searches seen in the answer's output, for when no usage was reported.
+    pub web_search_calls: u64,
+    /// An error that the upstream reported inside a 200: its message, cut.
+    pub failed: Option<String>,
+    /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`]: no report is believed.
+    pub absurd: bool,
+    /// The meter could not read the answer to its end (too long, an unknown or broken encoding).
+    pub gave_up: bool,
+}
+
+/// A part of an answer that one model served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedPart {
+    /// The model; `None` when the answer does not say.
+    pub model: Option<ModelName>,
+    /// Its tokens.
+    pub usage: Usage,
+}
+
+/// The text of an answer, kept for counting. Bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputText {
+    /// One for each answer (`n`).
+    pub choices: Vec<ChoiceText>,
+    /// Bytes of text that came after the bound was reached and are not kept.
+    pub dropped_bytes: u64,
+}
+
+/// The text of one choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChoiceText {
+    /// What the model said, a refusal included.
+    pub text: String,
+    /// Reasoning that the upstream showed.
+    pub reasoning: String,
+    /// Calls of tools.
+    pub tools: Vec<ToolText>,
+}
+
+/// One call of a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolText {
+    /// The tool's name.
+    pub name: String,
+    /// The arguments, as the JSON text the model wrote.
+    pub arguments: String,
+}
+
+impl OutputText {
+    /// Whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// The length of all text, what was dropped included.
+    pub fn bytes(&self) -> u64 {
+        let kept = self.choices.iter().map(|choice| {
+            let tools = choice.tools.iter();
+            choice.text.len()
+                + choice.reasoning.len()
+                + tools
+                    .map(|tool| tool.name.len() + tool.arguments.len())
+                    .sum::<usize>()
+        });
+        kept.sum::<usize>() as u64 + self.dropped_bytes
+    }
+}
