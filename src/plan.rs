@@ -1,5 +1,6 @@
 //! Plans: what an account pays and what it may use.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -172,6 +173,33 @@ pub enum Window {
     Period,
     /// The last so many milliseconds.
     Rolling(u64),
+}
+
+/// The name in configuration, ledger and metrics: `month`, `period`, `5h`.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 4] = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1_000, "s"),
+        ];
+        match self {
+            Window::Minute => f.pad("minute"),
+            Window::Hour => f.pad("hour"),
+            Window::Day => f.pad("day"),
+            Window::Week => f.pad("week"),
+            Window::Month => f.pad("month"),
+            Window::Period => f.pad("period"),
+            Window::Rolling(length_ms) => {
+                let whole = UNITS
+                    .into_iter()
+                    .find(|(unit_ms, _)| *length_ms > 0 && length_ms % unit_ms == 0);
+                let (unit_ms, unit) = whole.unwrap_or((1, "ms"));
+                f.pad(&format!("{}{unit}", length_ms / unit_ms))
+            }
+        }
+    }
 }
 
 /// What happens to a request that would pass a limit.

@@ -1,19 +1,32 @@
 //! Quotas: reserve an upper bound before a request, settle the truth after it.
 //!
-//! Pure where it can be: every call takes `now`. Beneath are two implementations, [`memory`] for one gateway and
-//! [`redis`] for several; both give the same answers.
+//! Pure where it can be: every call takes `now`. [`chain`] turns an account tree into the limits that a request counts
+//! against; beneath are two keepers of counters, [`memory`] for one gateway and [`redis`] for several. Both give the
+//! same answers.
+//!
+//! The rules that both keep:
+//! - A request reserves on all of its counters or on none.
+//! - It counts in the window in which it was admitted, whenever it ends.
+//! - What is settled replaces what was reserved, even where it is more (an overrun is charged and reported).
+//! - Each reservation ends once: a second settlement is an error and changes nothing.
 
+pub mod chain;
 pub mod memory;
 pub mod redis;
 
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::ids::AccountId;
+use crate::ids::{AccountId, KeyId};
 use crate::money::Money;
-use crate::plan::{Amount, Measure, Window};
+pub use crate::period::WindowSpan;
+use crate::period::{rolling_part, span};
+use crate::plan::{Action, Measure, Window};
 use crate::tokens::Usage;
+use chain::Rule;
 
 /// The most that a request may use, or what it did use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,21 +59,24 @@ impl Demand {
             Measure::Requests | Measure::Concurrent => 1,
         }
     }
-}
 
-/// One counter that a request must fit in: a limit of its account, of one of the account's ancestors, or of its key.
-///
-/// Counters are found by everything here but `max`, so that a limit's maximum can change without losing what was used.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CounterId {
-    /// Whose limit it is.
-    pub owner: Owner,
-    /// What it measures.
-    pub on: Measure,
-    /// The window; `None` for concurrency.
-    pub per: Option<Window>,
-    /// The limit's model patterns joined by `,`; empty means all models.
-    pub models: Arc<str>,
+    /// Part by part what this is above `other`, and zero where it is not.
+    pub fn above(&self, other: &Demand) -> Demand {
+        Demand {
+            cost: (self.cost - other.cost).max(Money::ZERO),
+            input_tokens: self.input_tokens.saturating_sub(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(other.output_tokens),
+        }
+    }
+
+    /// Part by part the sum.
+    pub fn plus(&self, other: &Demand) -> Demand {
+        Demand {
+            cost: self.cost + other.cost,
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+        }
+    }
 }
 
 /// Whose limit it is.
@@ -69,50 +85,193 @@ pub enum Owner {
     /// An account's (its plan's or its own).
     Account(AccountId),
     /// A key's own.
-    Key(crate::ids::KeyId),
+    Key(KeyId),
 }
 
-/// A counter, and how much it may hold for the request at hand.
+/// One counter that a request must fit in: a limit of its account, of one of the account's ancestors, or of its key.
+///
+/// Counters are found by everything here but a limit's maximum and action, so that these can change without losing
+/// what was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterId {
+    // First, so that unequal counters differ at once: the request path looks up half a dozen of them.
+    hash: u64,
+    owner: Owner,
+    on: Measure,
+    per: Option<Window>,
+    models: Arc<str>,
+}
+
+impl CounterId {
+    /// The counter of a limit. `models` are the limit's model patterns, sorted and joined by `,`; empty means all.
+    pub fn new(owner: Owner, on: Measure, per: Option<Window>, models: Arc<str>) -> CounterId {
+        let mut hasher = DefaultHasher::new();
+        (&owner, on, per, &models).hash(&mut hasher);
+        CounterId {
+            hash: hasher.finish(),
+            owner,
+            on,
+            per,
+            models,
+        }
+    }
+
+    /// Whose limit it is.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// What it measures.
+    pub fn on(&self) -> Measure {
+        self.on
+    }
+
+    /// The window; `None` for concurrency.
+    pub fn per(&self) -> Option<Window> {
+        self.per
+    }
+
+    /// The limit's model patterns, sorted and joined by `,`; empty means all models.
+    pub fn models(&self) -> &str {
+        &self.models
+    }
+}
+
+impl Hash for CounterId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// As in an operator's log: `account acme: cost per month of gpt-4*`.
+impl fmt::Display for CounterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Owner::Account(account) => write!(f, "account {account}: {}", self.on.as_str())?,
+            Owner::Key(key) => write!(f, "key {key}: {}", self.on.as_str())?,
+        }
+        if let Some(per) = self.per {
+            write!(f, " per {per}")?;
+        }
+        if !self.models.is_empty() {
+            write!(f, " of {}", self.models)?;
+        }
+        Ok(())
+    }
+}
+
+/// A limit that one request must fit in: the rule, its window at that moment, and what it holds.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    /// The counter.
-    pub counter: Arc<CounterId>,
-    /// The limit's maximum.
-    pub max: Amount,
-    /// The window that `now` falls in (for a rolling window: the last so many milliseconds up to `now`).
+    /// The limit.
+    pub rule: Arc<Rule>,
+    /// The window that the request falls in.
     pub window: WindowSpan,
-    /// Whether passing it refuses the request (`block`) or only counts (`warn`).
+    /// Where within the window the request's own use is booked: the window itself, or the current part of a rolling one.
+    pub cell: WindowSpan,
+    /// Whether passing the limit refuses the request. At first so for every action but `warn`; whoever takes a limit's
+    /// `downgrade` or `cap_output` clears it, and the request goes on and still counts.
     pub enforced: bool,
-}
-
-/// A window at one moment: its start and end, in milliseconds since the epoch. For a rolling window the end is `now`
-/// plus the window's length: the moment at which all of today's use has left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WindowSpan {
-    /// Inclusive.
-    pub start_ms: i64,
-    /// Exclusive.
-    pub end_ms: i64,
-}
-
-/// A request that would pass a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied {
-    /// Index of the bound that refused, in the slice given to `reserve`: the tightest one.
-    pub bound: usize,
-    /// Whether what is *settled* leaves too little (waiting for open requests is useless); else open reservations hold the rest.
-    pub settled: bool,
-    /// The moment at which enough will be free, if the window's end or a rolling window's decay frees it.
-    pub retry_at: Option<Timestamp>,
-    /// What is used and held there.
+    /// What the window held after the last call to `reserve` that was given this bound: with this request if it was
+    /// admitted, without it if not.
     pub state: CounterState,
 }
 
-/// What a counter holds.
+impl Bound {
+    /// The rule at a moment.
+    pub fn new(rule: &Arc<Rule>, now: Timestamp) -> Bound {
+        let mut bound = Bound {
+            rule: Arc::clone(rule),
+            window: WindowSpan::ALWAYS,
+            cell: WindowSpan::ALWAYS,
+            enforced: rule.then != Action::Warn,
+            state: CounterState::default(),
+        };
+        bound.refresh(now);
+        bound
+    }
+
+    /// Moves the window to a later moment, for a request that had to wait.
+    pub fn refresh(&mut self, now: Timestamp) {
+        if let Some(per) = self.rule.counter.per {
+            self.window = span(per, self.rule.billing, now);
+            self.cell = rolling_part(per, now).unwrap_or(self.window);
+        }
+    }
+
+    /// What is left of the limit, never below zero.
+    pub fn remaining(&self) -> i128 {
+        let taken = self.state.used.saturating_add(self.state.reserved);
+        self.rule.max.units().saturating_sub(taken).max(0)
+    }
+}
+
+/// What a counter holds within a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterState {
     /// Settled, in the measure's units.
     pub used: i128,
     /// Held by open reservations.
     pub reserved: i128,
+}
+
+/// A request that would pass a limit. Nothing is held for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Index of the bound that refused, in the slice given to `reserve`. Of several, the one that stays shut longest.
+    pub bound: usize,
+    /// Whether what is *settled* leaves too little (waiting for open requests is useless); else open reservations hold
+    /// the rest.
+    pub settled: bool,
+    /// The latest moment at which enough will be free, whatever the open requests turn out to use: the window's end, or
+    /// when enough use has left a rolling window. `None` if only open requests can free it (concurrency), or nothing
+    /// can (the request alone is larger than the limit).
+    pub retry_at: Option<Timestamp>,
+}
+
+/// Why a request was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// A limit has no room.
+    #[error("a limit has no room for the request")]
+    Denied(Denied),
+    /// The request holds a reservation already (or, topping one up, holds none).
+    #[error("the request's reservation is not in the state that this call needs")]
+    WrongState,
+    /// More open requests than a gateway keeps track of.
+    #[error("too many requests are open")]
+    TooMany,
+    /// The shared counters did not answer in time and the configuration says that requests then stop.
+    #[error("the shared quota is unavailable")]
+    Unavailable,
+}
+
+/// How a reservation was settled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settled {
+    /// What was used above what was reserved. It is charged all the same.
+    pub overrun: Demand,
+    /// Marks of `warn_at` that this settlement reached for the first time in their window.
+    pub crossings: Vec<Crossing>,
+}
+
+/// A warning mark reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crossing {
+    /// The limit.
+    pub rule: Arc<Rule>,
+    /// The window in which it was reached.
+    pub window: WindowSpan,
+    /// The mark, in parts per million of the limit's maximum.
+    pub mark_ppm: u32,
+    /// What the window holds now.
+    pub state: CounterState,
+}
+
+/// Why a reservation was not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettleError {
+    /// The request holds no reservation: it was settled or released before. Nothing was changed.
+    #[error("the request holds no reservation: it was settled or released before")]
+    AlreadyEnded,
 }
