@@ -1,0 +1,69 @@
+"""What can be checked of deploy/ without anything running."""
+
+import subprocess
+
+import pytest
+from expressions import DEPLOY, metric_names, panel_expressions, panels, rule_expressions, rules
+from processes import REPOSITORY
+
+# The metrics that a gateway has: what dashboards may depend on.
+METRICS = {
+    "weir_requests_total",
+    "weir_tokens_total",
+    "weir_cost_usd_total",
+    "weir_unpriced_requests_total",
+    "weir_request_duration_seconds",
+    "weir_first_token_seconds",
+    "weir_overhead_seconds",
+    "weir_in_flight_requests",
+    "weir_limit_rejections_total",
+    "weir_limit_used_ratio",
+    "weir_plan_accounts",
+    "weir_plan_revenue_usd",
+    "weir_plan_cost_usd",
+    "weir_plan_margin_usd",
+    "weir_plan_projected_margin_usd",
+    "weir_plan_loss_making_accounts",
+    "weir_account_margin_usd",
+    "weir_ledger_queue",
+    "weir_ledger_write_seconds",
+    "weir_ledger_spooled_entries",
+    "weir_upstream_errors_total",
+    "weir_config_reloads_total",
+    "weir_build_info",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "config", "deploy/prometheus/prometheus.yml"],
+        ["check", "rules", "--lint=all", "--lint-fatal", "deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"],
+        ["test", "rules", "tests/deploy/alerts_test.yml"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_promtool_accepts(arguments):
+    done = subprocess.run(["promtool", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_unit_test_that_fires_and_one_that_does_not():
+    tests = (REPOSITORY / "tests/deploy/alerts_test.yml").read_text()
+    for rule in rules():
+        if "alert" in rule:
+            assert f"alertname: {rule['alert']}\n" in tests, f"{rule['alert']} never fires in a test"
+            assert f"alertname: {rule['alert']}, exp_alerts: []" in tests, f"{rule['alert']} is never silent in a test"
+
+
+def test_every_panel_has_a_unit_a_description_and_the_provisioned_data_source():
+    provisioned = (DEPLOY / "grafana/provisioning/datasources/weir.yml").read_text()
+    for place, panel in panels():
+        assert panel["fieldConfig"]["defaults"].get("unit"), f"{place} has no unit"
+        assert len(panel.get("description", "")) > 10, f"{place} has no description"
+        assert f"uid: {panel['datasource']['uid']}\n" in provisioned, f"{place} asks an unknown data source"
+
+
+def test_only_metrics_that_a_gateway_has_are_asked_for():
+    for place, expression in panel_expressions() + rule_expressions():
+        assert metric_names(expression) <= METRICS, place
