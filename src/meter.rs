@@ -1,5 +1,6 @@
 //! The meter: reads an answer as it passes, leaves its bytes alone, and says what was used.
 
+pub mod count;
 mod reading;
 
 use bytes::Bytes;

@@ -1,0 +1,444 @@
+//! How much text and how many images a request holds, in one pass and without a tree: the bound that admission needs
+//! before anything is counted.
+
+use memchr::memchr2;
+
+use super::media::{self, ImageTokens};
+
+/// What a request body holds, in bytes and pieces.
+///
+/// Every token of a byte-level encoding stands for at least one byte, so no text has more tokens than bytes; and no framing
+/// token of a provider stands for less JSON than a byte. Encoded images, sound and documents are no text.
+///
+/// What a request does not hold cannot be seen here: a stored conversation it continues (`previous_response_id`), or a
+/// provider's own hidden prompt for its built-in tools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of string values, as written (an escape counts with all its characters).
+    pub text_bytes: u64,
+    /// Bytes of names, numbers and punctuation; white space between them is left out.
+    pub frame_bytes: u64,
+    /// Images.
+    pub images: u64,
+    /// Of these, those to be read in their original size.
+    pub original_images: u64,
+    /// Bytes of sound, decoded.
+    pub audio_bytes: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Bytes of documents, decoded.
+    pub document_bytes: u64,
+}
+
+/// Deeper bodies are taken as text altogether: no API has any use for them.
+const DEPTH_MAX: usize = 64;
+
+impl Extent {
+    /// Measures a body. What is not JSON is text altogether.
+    pub fn of(body: &[u8]) -> Extent {
+        let mut scan = Scan {
+            extent: Extent::default(),
+            frames: Vec::new(),
+        };
+        match scan.run(body) {
+            Some(()) => scan.extent,
+            None => Extent {
+                text_bytes: body.len() as u64,
+                ..Extent::default()
+            },
+        }
+    }
+
+    /// Bytes that are tokens at worst.
+    pub fn countable_bytes(&self) -> u64 {
+        self.text_bytes.saturating_add(self.frame_bytes)
+    }
+
+    /// The most input tokens that this can be for a model.
+    pub fn upper_bound(&self, model: &str) -> u64 {
+        self.countable_bytes()
+            .saturating_add(self.media_upper_bound(model))
+    }
+
+    /// The most tokens that its images, sound and documents can be.
+    pub fn media_upper_bound(&self, model: &str) -> u64 {
+        let scaled = self.images.saturating_sub(self.original_images);
+        let images = scaled
+            .saturating_mul(ImageTokens::of_model(model).most)
+            .saturating_add(
+                self.original_images
+                    .saturating_mul(media::ORIGINAL_IMAGE_TOKENS_MAX),
+            );
+        images
+            .saturating_add(optional(
+                self.audio_bytes,
+                self.audio_bytes,
+                media::audio_tokens_max,
+            ))
+            .saturating_add(optional(
+                self.documents,
+                self.document_bytes,
+                media::document_tokens_max,
+            ))
+    }
+
+    /// The likely input tokens, for when there is no time to count them: 3.5 bytes to a token.
+    pub fn estimate(&self, model: &str) -> u64 {
+        let text = self.text_bytes.saturating_mul(2) / 7;
+        let frame = self.frame_bytes / 6;
+        let images = self
+            .images
+            .saturating_mul(ImageTokens::of_model(model).typical);
+        text.saturating_add(frame)
+            .saturating_add(images)
+            .saturating_add(optional(
+                self.audio_bytes,
+                self.audio_bytes,
+                media::audio_tokens,
+            ))
+            .saturating_add(optional(
+                self.documents,
+                self.document_bytes,
+                media::document_tokens,
+            ))
+    }
+}
+
+fn optional(pieces: u64, bytes: u64, tokens: impl Fn(u64) -> u64) -> u64 {
+    if pieces == 0 { 0 } else { tokens(bytes) }
+}
+
+/// Member names that decide what a string is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Type,
+    ImageUrl,
+    Url,
+    Detail,
+    InputAudio,
+    Source,
+    Data,
+    FileData,
+    Result,
+    /// Tools and schemas: all text, whatever their own names are.
+    Schema,
+    Other,
+}
+
+impl Name {
+    fn of(raw: &[u8]) -> Name {
+        match raw {
+            b"type" => Name::Type,
+            b"image_url" => Name::ImageUrl,
+            b"url" => Name::Url,
+            b"detail" => Name::Detail,
+            b"input_audio" => Name::InputAudio,
+            b"source" => Name::Source,
+            b"data" => Name::Data,
+            b"file_data" => Name::FileData,
+            b"result" => Name::Result,
+            b"tools" | b"functions" | b"response_format" | b"output_config" => Name::Schema,
+            _ => Name::Other,
+        }
+    }
+}
+
+/// What an object's `type` says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Image,
+    MadeImage,
+    Document,
+    /// A source whose data is plain text, or whose content stands beside it.
+    Plain,
+    Other,
+}
+
+impl Kind {
+    fn of(raw: &[u8]) -> Kind {
+        match raw {
+            b"image" | b"image_url" | b"input_image" | b"computer_screenshot" => Kind::Image,
+            b"image_generation_call" => Kind::MadeImage,
+            b"document" | b"file" | b"input_file" => Kind::Document,
+            b"text" | b"content" => Kind::Plain,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// One open object or array.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// The member whose value it is.
+    slot: Name,
+    is_object: bool,
+    /// The name read last, and whether its value is what comes next.
+    name: Name,
+    in_value: bool,
+    kind: Kind,
+    /// Whether its image, or its document's text, has been counted where the data stood.
+    counted: bool,
+    /// Encoded bytes that mean what `kind` says at the end.
+    data: u64,
+    in_schema: bool,
+}
+
+struct Scan {
+    extent: Extent,
+    frames: Vec<Frame>,
+}
+
+impl Scan {
+    fn run(&mut self, body: &[u8]) -> Option<()> {
+        let mut rest = body;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => continue,
+                b'"' => {
+                    let (text, after) = string(rest)?;
+                    rest = after;
+                    self.string(text);
+                    continue;
+                }
+                b'{' | b'[' => self.open(byte == b'{')?,
+                b'}' | b']' => self.close()?,
+                b':' => {
+                    if let Some(frame) = self.frames.last_mut() {
+                        frame.in_value = true;
+                    }
+                }
+                b',' => {
+                    if let Some(frame) = self.frames.last_mut() {
+                        frame.in_value = false;
+                    }
+                }
+                _ => {}
+            }
+            self.extent.frame_bytes += 1;
+        }
+        self.frames.is_empty().then_some(())
+    }
+
+    fn open(&mut self, is_object: bool) -> Option<()> {
+        let parent = self.frames.last().copied();
+        let slot = match parent {
+            // An array's elements are what the array is: `content: [ … ]`.
+            Some(parent) if !parent.is_object => parent.slot,
+            Some(parent) => parent.name,
+            None => Name::Other,
+        };
+        let in_schema = parent.is_some_and(|parent| parent.in_schema) || slot == Name::Schema;
+        if self.frames.len() >= DEPTH_MAX {
+            return None;
+        }
+        self.frames.push(Frame {
+            slot,
+            is_object,
+            name: Name::Other,
+            in_value: false,
+            kind: Kind::Other,
+            counted: false,
+            data: 0,
+            in_schema,
+        });
+        Some(())
+    }
+
+    fn close(&mut self) -> Option<()> {
+        let frame = self.frames.pop()?;
+        if frame.in_schema {
+            return Some(());
+        }
+        let mut parent = self.frames.last_mut();
+        match (frame.slot, frame.kind) {
+            (Name::Source, Kind::Plain) => {
+                self.extent.text_bytes += frame.data;
+                if let Some(parent) = &mut parent {
+                    parent.counted = true;
+                }
+            }
+            // Whether it is an image or a document is what the object around the source says.
+            (Name::Source, _) => {
+                if let Some(parent) = &mut parent {
+                    parent.data += frame.data;
+                }
+            }
+            (_, Kind::Image) if !frame.counted => self.extent.images += 1,
+            (_, Kind::MadeImage) => self.extent.images += 1,
+            (_, Kind::Document) if !frame.counted => {
+                self.extent.documents += 1;
+                self.extent.document_bytes += decoded(frame.data);
+            }
+            (_, Kind::Other | Kind::Plain) => self.extent.text_bytes += frame.data,
+            (_, Kind::Image | Kind::Document) => {}
+        }
+        if let Some(parent) = parent
+            && frame.slot == Name::ImageUrl
+        {
+            parent.counted |= frame.counted;
+        }
+        Some(())
+    }
+
+    fn string(&mut self, raw: &[u8]) {
+        let bytes = raw.len() as u64;
+        let Some(frame) = self.frames.last_mut() else {
+            self.extent.text_bytes += bytes;
+            return;
+        };
+        if frame.is_object && !frame.in_value {
+            frame.name = Name::of(raw);
+            self.extent.frame_bytes += bytes + 2;
+            return;
+        }
+        self.extent.frame_bytes += 2;
+        if frame.in_schema || !frame.is_object {
+            self.extent.text_bytes += bytes;
+            return;
+        }
+        match (frame.slot, frame.name) {
+            (_, Name::ImageUrl) | (Name::ImageUrl, Name::Url) => {
+                frame.counted = true;
+                self.extent.images += 1;
+            }
+            (Name::InputAudio, Name::Data) => self.extent.audio_bytes += decoded(bytes),
+            (_, Name::FileData) => {
+                // In a chat the data stands one object deeper than the type that says so.
+                self.extent.document_bytes += decoded(bytes);
+            }
+            (Name::Source, Name::Data | Name::Url) | (_, Name::Result) => frame.data += bytes,
+            (_, Name::Type) => {
+                frame.kind = Kind::of(raw);
+                self.extent.text_bytes += bytes;
+            }
+            (_, Name::Detail) => {
+                self.extent.original_images += u64::from(raw == b"original");
+                self.extent.text_bytes += bytes;
+            }
+            _ => self.extent.text_bytes += bytes,
+        }
+    }
+}
+
+/// What a string holds, as written, and what follows its closing quote.
+fn string(after_quote: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    loop {
+        let found = at + memchr2(b'"', b'\\', after_quote.get(at..)?)?;
+        if after_quote.get(found) == Some(&b'"') {
+            return Some((after_quote.get(..found)?, after_quote.get(found + 1..)?));
+        }
+        at = found + 2;
+    }
+}
+
+fn decoded(base64_bytes: u64) -> u64 {
+    base64_bytes / 4 * 3
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn extent(body: serde_json::Value) -> Extent {
+        Extent::of(body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_plain_chat_is_its_bytes() {
+        let body =
+            r#"{ "model": "gpt-4o", "messages": [ {"role": "user", "content": "Hi \"you\""} ] }"#;
+        let extent = Extent::of(body.as_bytes());
+        assert_eq!(extent.images, 0);
+        assert_eq!(extent.text_bytes, 6 + 4 + 10);
+        let dense = body
+            .replace(": ", ":")
+            .replace(", ", ",")
+            .replace("{ ", "{")
+            .replace("[ ", "[");
+        let dense = dense.replace(" ]", "]").replace(" }", "}");
+        assert_eq!(extent.countable_bytes(), dense.len() as u64);
+    }
+
+    #[test]
+    fn an_image_is_not_its_bytes() {
+        let data = "A".repeat(1 << 20);
+        for part in [
+            json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}"), "detail": "high"}}),
+            json!({"type": "input_image", "image_url": format!("data:image/png;base64,{data}")}),
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}),
+            json!({"source": {"data": data, "type": "base64", "media_type": "image/png"}, "type": "image"}),
+            json!({"type": "image_generation_call", "id": "ig_1", "result": data}),
+        ] {
+            let extent = extent(json!({"messages": [{"role": "user", "content": [part.clone()]}]}));
+            assert_eq!(extent.images, 1, "{}", &part.to_string()[..60]);
+            assert!(extent.countable_bytes() < 300, "{extent:?}");
+            assert!(extent.upper_bound("gpt-4o") < 2_000);
+        }
+    }
+
+    #[test]
+    fn sound_and_documents_are_not_their_bytes() {
+        let data = "A".repeat(1 << 20);
+        let sound = extent(json!({"messages": [{"content": [
+            {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}]}]}));
+        assert_eq!(sound.audio_bytes, 786_432);
+        assert!(sound.upper_bound("gpt-4o-audio-preview") < 20_000);
+        for part in [
+            json!({"type": "file", "file": {"filename": "a.pdf", "file_data": format!("data:application/pdf;base64,{data}")}}),
+            json!({"type": "input_file", "filename": "a.pdf", "file_data": data}),
+            json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": data}}),
+            json!({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}),
+        ] {
+            let extent = extent(json!({"input": [{"content": [part]}]}));
+            assert_eq!((extent.documents, extent.images), (1, 0));
+            assert!(extent.countable_bytes() < 300 && extent.upper_bound("claude") <= 300_300);
+        }
+    }
+
+    #[test]
+    fn a_plain_text_document_is_text() {
+        let extent = extent(json!({"messages": [{"role": "user", "content": [
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x".repeat(5_000)}}]}]}));
+        assert!(extent.text_bytes >= 5_000);
+    }
+
+    #[test]
+    fn text_cannot_pass_for_an_image() {
+        let long = "A".repeat(5_000);
+        for body in [
+            json!({"messages": [{"role": "user", "content": long}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": long}]}]}),
+            json!({"tools": [{"type": "function", "function": {"parameters": {"image_url": long}}}]}),
+            json!({"messages": [{"role": "tool", "content": [{"data": long, "result": long}]}]}),
+            json!({"input": [long]}),
+        ] {
+            assert!(
+                extent(body.clone()).text_bytes >= 5_000,
+                "{}",
+                &body.to_string()[..60]
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_text() {
+        for body in [&b"{\"a\": \"b"[..], b"}", b"[[[", b"\"\\"] {
+            assert_eq!(Extent::of(body).text_bytes, body.len() as u64);
+        }
+        let deep = "[".repeat(1 << 20);
+        assert_eq!(Extent::of(deep.as_bytes()).text_bytes, 1 << 20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_measured(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let extent = Extent::of(&body);
+            prop_assert!(extent.countable_bytes() <= body.len() as u64);
+        }
+    }
+}
