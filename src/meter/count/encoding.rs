@@ -167,6 +167,7 @@ mod tests {
     fn the_price_table_has_the_last_word() {
         let mut priced = PricedModel {
             model: "gpt-4o".into(),
+            aliases: Vec::new(),
             tokenizer: Some("cl100k_base".into()),
             max_output_tokens: None,
             rows: Vec::new(),
