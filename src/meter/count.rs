@@ -5,8 +5,10 @@
 //! where the model's tokenizer is known and the request is plain text in a known framing, `estimated` where a part of it
 //! (an image, a tool's schema, another provider's vocabulary) could only be guessed.
 
+mod answer;
 mod chat;
 mod claude;
+mod counter;
 mod encoding;
 mod extent;
 mod json;
@@ -15,6 +17,9 @@ mod request;
 mod tally;
 mod tools;
 
+use answer::estimate_output;
+pub use answer::output_tokens;
+pub use counter::{Counter, CounterSettings};
 pub use encoding::{Encoding, Tokenizer, warm_up};
 pub use extent::Extent;
 pub use request::{INLINE_BYTES_MAX, input_tokens, upper_bound_input};
@@ -31,21 +36,4 @@ pub struct Counted {
     pub tokens: u64,
     /// [`UsageSource::Counted`] or [`UsageSource::Estimated`].
     pub source: UsageSource,
-}
-
-/// The tokens of an answer: all its texts, with the arguments of its tool calls.
-///
-/// A whole answer has at times one token more on the bill: the one that ends it.
-pub fn output_tokens<T: AsRef<str>>(
-    tokenizer: Tokenizer,
-    texts: impl IntoIterator<Item = T>,
-) -> Counted {
-    let tokens = texts
-        .into_iter()
-        .map(|text| tokenizer.encoding.count(text.as_ref()))
-        .fold(0, u64::saturating_add);
-    Counted {
-        tokens,
-        source: tokenizer.source(),
-    }
 }
