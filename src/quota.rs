@@ -10,209 +10,189 @@
 //! - What is settled replaces what was reserved, even where it is more (an overrun is charged and reported).
 //! - Each reservation ends once: a second settlement is an error and changes nothing.
 
+mod bound;
 pub mod chain;
 pub mod memory;
+#[cfg(test)]
+mod naive;
 pub mod redis;
 
-use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::ids::{AccountId, KeyId};
-use crate::money::Money;
+pub use self::bound::{Bound, CounterId, CounterState, Demand, Owner};
+use self::chain::Rule;
+use self::memory::MemoryQuota;
+use crate::ids::RequestId;
 pub use crate::period::WindowSpan;
-use crate::period::{rolling_part, span};
-use crate::plan::{Action, Measure, Window};
-use crate::tokens::Usage;
-use chain::Rule;
 
-/// The most that a request may use, or what it did use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Demand {
-    /// US dollars.
-    pub cost: Money,
-    /// Input tokens.
-    pub input_tokens: u64,
-    /// Output tokens.
-    pub output_tokens: u64,
+/// The one handle to counters and reservations, wherever they are kept.
+#[derive(Debug)]
+pub struct Quota {
+    keeper: Keeper,
+    /// Tells requests that wait for room that something was given back.
+    freed: Notify,
 }
 
-impl Demand {
-    /// What was used in the end.
-    pub fn settled(cost: Money, usage: &Usage) -> Demand {
-        Demand {
-            cost,
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
+#[derive(Debug)]
+enum Keeper {
+    Memory(MemoryQuota),
+}
+
+impl Quota {
+    /// Counters in this process.
+    pub fn memory() -> Quota {
+        Quota {
+            keeper: Keeper::Memory(MemoryQuota::default()),
+            freed: Notify::new(),
         }
     }
 
-    /// The part that a measure counts, in its units: pico-dollars or a count.
-    pub fn units(&self, on: Measure) -> i128 {
-        match on {
-            Measure::Cost => self.cost.picos(),
-            Measure::Tokens => i128::from(self.input_tokens.saturating_add(self.output_tokens)),
-            Measure::InputTokens => i128::from(self.input_tokens),
-            Measure::OutputTokens => i128::from(self.output_tokens),
-            Measure::Requests | Measure::Concurrent => 1,
+    /// Holds `demand` on every bound, or on none. Fills in each bound's `state`, admitted or not.
+    ///
+    /// A reservation that is neither settled nor released by `expires_at` holds nothing from then on.
+    ///
+    /// # Errors
+    /// [`ReserveError::Denied`] names the limit that has no room.
+    pub async fn reserve(
+        &self,
+        id: RequestId,
+        bounds: &mut [Bound],
+        demand: &Demand,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), ReserveError> {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.reserve(id, bounds, demand, now, expires_at),
         }
     }
 
-    /// Part by part what this is above `other`, and zero where it is not.
-    pub fn above(&self, other: &Demand) -> Demand {
-        Demand {
-            cost: (self.cost - other.cost).max(Money::ZERO),
-            input_tokens: self.input_tokens.saturating_sub(other.input_tokens),
-            output_tokens: self.output_tokens.saturating_sub(other.output_tokens),
+    /// As [`Quota::reserve`], but where the refusing limit lets requests queue and there will be room in time (open
+    /// requests hold the rest, or a window ends), it waits for that, at most for the limit's `queue` in all.
+    /// The bounds then move on to the window of the moment at which the request was admitted.
+    ///
+    /// # Errors
+    /// As [`Quota::reserve`]; the refusal is the last one.
+    pub async fn reserve_or_wait(
+        &self,
+        id: RequestId,
+        bounds: &mut [Bound],
+        demand: &Demand,
+        open_at_most: SignedDuration,
+        clock: impl Fn() -> Timestamp,
+    ) -> Result<(), ReserveError> {
+        let started = Instant::now();
+        loop {
+            // Listening begins before the question, so that nothing freed in between is missed.
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let now = clock();
+            let expires_at = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
+            let answer = self.reserve(id, bounds, demand, now, expires_at).await;
+            let Err(ReserveError::Denied(denied)) = answer else {
+                return answer;
+            };
+            let queue_ms = bounds
+                .get(denied.bound)
+                .map_or(0, |bound| bound.rule.queue_ms);
+            let deadline = started + Duration::from_millis(u64::from(queue_ms));
+            let ends = denied.retry_at.map(|at| Instant::now() + until(now, at));
+            let in_vain = denied.settled && ends.is_none_or(|ends| ends > deadline);
+            if in_vain || Instant::now() >= deadline {
+                return answer;
+            }
+            let next_look = ends.map_or(deadline, |ends| ends.min(deadline));
+            // A timeout is no failure: it is the moment to look again.
+            let _ = tokio::time::timeout_at(next_look.min(self.poll_at()), freed).await;
+            let now = clock();
+            bounds.iter_mut().for_each(|bound| bound.refresh(now));
         }
     }
 
-    /// Part by part the sum.
-    pub fn plus(&self, other: &Demand) -> Demand {
-        Demand {
-            cost: self.cost + other.cost,
-            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
-            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
-        }
-    }
-}
-
-/// Whose limit it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Owner {
-    /// An account's (its plan's or its own).
-    Account(AccountId),
-    /// A key's own.
-    Key(KeyId),
-}
-
-/// One counter that a request must fit in: a limit of its account, of one of the account's ancestors, or of its key.
-///
-/// Counters are found by everything here but a limit's maximum and action, so that these can change without losing
-/// what was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CounterId {
-    // First, so that unequal counters differ at once: the request path looks up half a dozen of them.
-    hash: u64,
-    owner: Owner,
-    on: Measure,
-    per: Option<Window>,
-    models: Arc<str>,
-}
-
-impl CounterId {
-    /// The counter of a limit. `models` are the limit's model patterns, sorted and joined by `,`; empty means all.
-    pub fn new(owner: Owner, on: Measure, per: Option<Window>, models: Arc<str>) -> CounterId {
-        let mut hasher = DefaultHasher::new();
-        (&owner, on, per, &models).hash(&mut hasher);
-        CounterId {
-            hash: hasher.finish(),
-            owner,
-            on,
-            per,
-            models,
+    /// Holds `more` for an open request beside what it holds already, on all of its limits or on none. Requests and
+    /// concurrency are not counted again. `bound` of a refusal is the index in the slice that was given to `reserve`.
+    ///
+    /// # Errors
+    /// [`ReserveError::WrongState`] if the request holds no reservation.
+    pub async fn top_up(
+        &self,
+        id: RequestId,
+        more: &Demand,
+        now: Timestamp,
+    ) -> Result<(), ReserveError> {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.top_up(id, more, now),
         }
     }
 
-    /// Whose limit it is.
-    pub fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    /// What it measures.
-    pub fn on(&self) -> Measure {
-        self.on
-    }
-
-    /// The window; `None` for concurrency.
-    pub fn per(&self) -> Option<Window> {
-        self.per
-    }
-
-    /// The limit's model patterns, sorted and joined by `,`; empty means all models.
-    pub fn models(&self) -> &str {
-        &self.models
-    }
-}
-
-impl Hash for CounterId {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// As in an operator's log: `account acme: cost per month of gpt-4*`.
-impl fmt::Display for CounterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.owner {
-            Owner::Account(account) => write!(f, "account {account}: {}", self.on.as_str())?,
-            Owner::Key(key) => write!(f, "key {key}: {}", self.on.as_str())?,
-        }
-        if let Some(per) = self.per {
-            write!(f, " per {per}")?;
-        }
-        if !self.models.is_empty() {
-            write!(f, " of {}", self.models)?;
-        }
-        Ok(())
-    }
-}
-
-/// A limit that one request must fit in: the rule, its window at that moment, and what it holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Bound {
-    /// The limit.
-    pub rule: Arc<Rule>,
-    /// The window that the request falls in.
-    pub window: WindowSpan,
-    /// Where within the window the request's own use is booked: the window itself, or the current part of a rolling one.
-    pub cell: WindowSpan,
-    /// Whether passing the limit refuses the request. At first so for every action but `warn`; whoever takes a limit's
-    /// `downgrade` or `cap_output` clears it, and the request goes on and still counts.
-    pub enforced: bool,
-    /// What the window held after the last call to `reserve` that was given this bound: with this request if it was
-    /// admitted, without it if not.
-    pub state: CounterState,
-}
-
-impl Bound {
-    /// The rule at a moment.
-    pub fn new(rule: &Arc<Rule>, now: Timestamp) -> Bound {
-        let mut bound = Bound {
-            rule: Arc::clone(rule),
-            window: WindowSpan::ALWAYS,
-            cell: WindowSpan::ALWAYS,
-            enforced: rule.then != Action::Warn,
-            state: CounterState::default(),
+    /// Replaces what a request holds by what it used, in the windows in which it was admitted.
+    ///
+    /// # Errors
+    /// [`SettleError::AlreadyEnded`] if it holds nothing: then nothing is charged.
+    pub async fn settle(
+        &self,
+        id: RequestId,
+        actual: &Demand,
+        now: Timestamp,
+    ) -> Result<Settled, SettleError> {
+        let answer = match &self.keeper {
+            Keeper::Memory(memory) => memory.settle(id, actual, now),
         };
-        bound.refresh(now);
-        bound
+        self.freed.notify_waiters();
+        answer
     }
 
-    /// Moves the window to a later moment, for a request that had to wait.
-    pub fn refresh(&mut self, now: Timestamp) {
-        if let Some(per) = self.rule.counter.per {
-            self.window = span(per, self.rule.billing, now);
-            self.cell = rolling_part(per, now).unwrap_or(self.window);
+    /// Gives back all that a request holds: it used nothing and does not count.
+    ///
+    /// # Errors
+    /// [`SettleError::AlreadyEnded`] if it holds nothing.
+    pub async fn release(&self, id: RequestId, now: Timestamp) -> Result<(), SettleError> {
+        let answer = match &self.keeper {
+            Keeper::Memory(memory) => memory.release(id, now),
+        };
+        self.freed.notify_waiters();
+        answer
+    }
+
+    /// Adds use that no reservation stands for, as of the moment `at`: the rebuild from the ledger, or a correction.
+    /// It gives no warnings: they were given when the use was new.
+    pub async fn seed(&self, rule: &Arc<Rule>, at: Timestamp, units: i128, now: Timestamp) {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.seed(rule, at, units, now),
         }
     }
 
-    /// What is left of the limit, never below zero.
-    pub fn remaining(&self) -> i128 {
-        let taken = self.state.used.saturating_add(self.state.reserved);
-        self.rule.max.units().saturating_sub(taken).max(0)
+    /// What the window of a limit holds.
+    pub async fn state(&self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.state(rule, now),
+        }
+    }
+
+    /// The `count` limits that are nearest to their maximum, fullest first, as far as this gateway knows.
+    pub fn fullest(&self, count: usize, now: Timestamp) -> Vec<(Arc<Rule>, CounterState)> {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.fullest(count, now),
+        }
+    }
+
+    /// When a waiting request looks again though nothing told it to.
+    fn poll_at(&self) -> Instant {
+        Instant::now() + Duration::from_millis(250)
     }
 }
 
-/// What a counter holds within a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CounterState {
-    /// Settled, in the measure's units.
-    pub used: i128,
-    /// Held by open reservations.
-    pub reserved: i128,
+/// From `now` to `at`, at least a millisecond: a wait that makes progress.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    let wait = at.duration_since(now);
+    Duration::try_from(wait)
+        .unwrap_or_default()
+        .max(Duration::from_millis(1))
 }
 
 /// A request that would pass a limit. Nothing is held for it.
