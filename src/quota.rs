@@ -255,3 +255,87 @@ pub enum SettleError {
     #[error("the request holds no reservation: it was settled or released before")]
     AlreadyEnded,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Action, Amount, Limit, Measure, Window};
+
+    fn limit(on: Measure, per: Option<Window>, queue_ms: u32) -> Limit {
+        Limit {
+            on,
+            max: Amount::Count(1),
+            per,
+            models: Vec::new(),
+            then: Action::Block,
+            warn_at_ppm: Vec::new(),
+            queue_ms,
+        }
+    }
+
+    async fn try_in(quota: &Quota, limit: Limit) -> (RequestId, Result<(), ReserveError>) {
+        let id = RequestId::new();
+        let mut bounds = naive::single(vec![limit]).bounds("gpt-4o", Timestamp::now());
+        let open_at_most = SignedDuration::from_mins(1);
+        let answer = quota
+            .reserve_or_wait(
+                id,
+                &mut bounds,
+                &Demand::default(),
+                open_at_most,
+                Timestamp::now,
+            )
+            .await;
+        (id, answer)
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_until_an_open_one_ends() {
+        let quota = Quota::memory();
+        let concurrent = limit(Measure::Concurrent, None, 60_000);
+        let (first, admitted) = try_in(&quota, concurrent.clone()).await;
+        assert_eq!(admitted, Ok(()));
+        let ((_, waited), released) = tokio::join!(try_in(&quota, concurrent), async {
+            tokio::task::yield_now().await;
+            quota.release(first, Timestamp::now()).await
+        });
+        assert_eq!((waited, released), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_no_longer_than_its_limit_says_and_not_in_vain() {
+        let quota = Quota::memory();
+        let started = Instant::now();
+        try_in(&quota, limit(Measure::Concurrent, None, 0))
+            .await
+            .1
+            .unwrap();
+        let (_, refused) = try_in(&quota, limit(Measure::Concurrent, None, 20)).await;
+        assert!(matches!(refused, Err(ReserveError::Denied(_))));
+        assert!(started.elapsed() >= Duration::from_millis(20));
+
+        let monthly = || limit(Measure::Requests, Some(Window::Month), 3_600);
+        let (id, admitted) = try_in(&quota, monthly()).await;
+        admitted.unwrap();
+        quota
+            .settle(id, &Demand::default(), Timestamp::now())
+            .await
+            .unwrap();
+        let (_, refused) = try_in(&quota, monthly()).await;
+        assert!(matches!(refused, Err(ReserveError::Denied(denied)) if denied.settled));
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_the_end_of_a_short_window() {
+        let quota = Quota::memory();
+        let brief = || limit(Measure::Requests, Some(Window::Rolling(50)), 10_000);
+        let (id, _) = try_in(&quota, brief()).await;
+        quota
+            .settle(id, &Demand::default(), Timestamp::now())
+            .await
+            .unwrap();
+        let (_, admitted) = try_in(&quota, brief()).await;
+        assert_eq!(admitted, Ok(()));
+    }
+}

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::date;
 use proptest::prelude::*;
 
-use super::chain::{Chains, Rule};
+use super::chain::{Chain, Chains, Rule};
 use super::memory::SETTLE_LATE_MS;
 use super::*;
 use crate::account::{Directory, Key};
@@ -306,30 +306,12 @@ pub(super) fn any_chains() -> impl Strategy<Value = Chains> {
     let account = (limits(), limits(), limits(), any::<usize>(), 0_usize..4);
     proptest::collection::vec(account, ACCOUNTS.len()).prop_map(|accounts| {
         let mut parts: (Vec<Plan>, Vec<Account>, Vec<Key>) = Default::default();
-        for (at, (plan, own, key, parent, period)) in accounts.into_iter().enumerate() {
+        for (at, (in_plan, own, at_key, parent, period)) in accounts.into_iter().enumerate() {
             let id = ACCOUNTS[at];
-            parts.0.push(Plan {
-                id: id.into(),
-                price: Money::ZERO,
-                currency: "USD".into(),
-                period: [Period::Day, Period::Week, Period::Month, Period::Year][period],
-                limits: plan,
-                fixed_cost: Money::ZERO,
-                payment_fee: Default::default(),
-                overage: None,
-                trial_days: 0,
-            });
-            parts.1.push(Account {
-                id: id.into(),
-                plan: id.into(),
-                parent: (at > 0 && !parent.is_multiple_of(4)).then(|| ACCOUNTS[parent % at].into()),
-                since: date(2023, 12, 31),
-                until: None,
-                name: None,
-                tags: Vec::new(),
-                limits: own,
-                currency: None,
-            });
+            let period = [Period::Day, Period::Week, Period::Month, Period::Year][period];
+            let parent = (at > 0 && !parent.is_multiple_of(4)).then(|| ACCOUNTS[parent % at]);
+            parts.0.push(plan(id, period, in_plan));
+            parts.1.push(account_of(id, parent, own));
             parts.2.push(Key {
                 id: id.into(),
                 account: id.into(),
@@ -338,13 +320,53 @@ pub(super) fn any_chains() -> impl Strategy<Value = Chains> {
                 networks: Vec::new(),
                 expires_at: None,
                 revoked_at: None,
-                limits: key,
+                limits: at_key,
             });
         }
         let (directory, errors) = Directory::build(parts.0, parts.1, parts.2);
         assert_eq!(errors, []);
         Chains::compile(&directory)
     })
+}
+
+/// The chain of one account `a` whose plan has these limits.
+pub(super) fn single(limits: Vec<Limit>) -> Chain {
+    let parts = (
+        plan("a", Period::Month, limits),
+        account_of("a", None, Vec::new()),
+    );
+    let (directory, _) = Directory::build([parts.0], [parts.1], []);
+    Chains::compile(&directory)
+        .chain(&"a".into(), &"a".into())
+        .unwrap()
+}
+
+fn plan(id: &str, period: Period, limits: Vec<Limit>) -> Plan {
+    Plan {
+        id: id.into(),
+        price: Money::ZERO,
+        currency: "USD".into(),
+        period,
+        limits,
+        fixed_cost: Money::ZERO,
+        payment_fee: Default::default(),
+        overage: None,
+        trial_days: 0,
+    }
+}
+
+fn account_of(id: &str, parent: Option<&str>, limits: Vec<Limit>) -> Account {
+    Account {
+        id: id.into(),
+        plan: id.into(),
+        parent: parent.map(Into::into),
+        since: date(2023, 12, 31),
+        until: None,
+        name: None,
+        currency: None,
+        tags: Vec::new(),
+        limits,
+    }
 }
 
 fn any_limit() -> impl Strategy<Value = Limit> {

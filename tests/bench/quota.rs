@@ -1,0 +1,129 @@
+//! What one admission costs: `cargo bench --bench quota`.
+//!
+//! A tree of depth 4 with eight limits on seven counters: cost per month at each level, tokens per minute, requests in a
+//! rolling window and concurrency at the leaf, and a second, warning limit on one of the counters.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use jiff::civil::date;
+
+use weir::account::Directory;
+use weir::ids::RequestId;
+use weir::money::Money;
+use weir::plan::{Account, Action, Amount, Limit, Measure, Period, Plan, Window};
+use weir::quota::Demand;
+use weir::quota::chain::{Chain, Chains};
+use weir::quota::memory::MemoryQuota;
+
+fn admission(c: &mut Criterion) {
+    for accounts in [1, 100_000] {
+        let chains = leaves(accounts);
+        let quota = MemoryQuota::default();
+        let demand = Demand {
+            cost: Money::from_picos(412_500_000),
+            input_tokens: 1_000,
+            output_tokens: 500,
+        };
+        // Every account has made a request before, as on a gateway that has run for a while.
+        for chain in &chains {
+            let (id, now) = (RequestId::new(), Timestamp::now());
+            let mut bounds = chain.bounds("gpt-4o-mini", now);
+            let admitted = quota.reserve(id, &mut bounds, &demand, now, Timestamp::MAX);
+            assert_eq!(admitted, Ok(()));
+            assert!(quota.settle(id, &demand, now).is_ok());
+        }
+        let mut turn = 0;
+        c.bench_function(
+            &format!("reserve and settle, depth 4, {accounts} accounts"),
+            |b| {
+                b.iter_batched(
+                    || {
+                        turn = (turn + 7_919) % chains.len();
+                        (RequestId::new(), chains[turn].clone(), Timestamp::now())
+                    },
+                    |(id, chain, now)| {
+                        let mut bounds = chain.bounds("gpt-4o-mini", now);
+                        let expires_at = Timestamp::MAX;
+                        let admitted = quota.reserve(id, &mut bounds, &demand, now, expires_at);
+                        assert_eq!(admitted, Ok(()));
+                        black_box(quota.settle(id, &demand, now)).is_ok()
+                    },
+                    BatchSize::SmallInput,
+                );
+            },
+        );
+    }
+}
+
+fn leaves(accounts: usize) -> Vec<Chain> {
+    let limit = |on, max, per, then| Limit {
+        on,
+        max,
+        per,
+        models: Vec::new(),
+        then,
+        warn_at_ppm: vec![800_000, 950_000],
+        queue_ms: 0,
+    };
+    let money = |usd| Amount::Money(Money::from_usd(usd));
+    let month = Some(Window::Month);
+    let budget = limit(Measure::Cost, money(1_000_000_000), month, Action::Block);
+    let many = Amount::Count(u64::MAX);
+    let plan = |id: &str, limits| Plan {
+        id: id.into(),
+        price: Money::ZERO,
+        currency: Arc::from("USD"),
+        period: Period::Month,
+        limits,
+        fixed_cost: Money::ZERO,
+        payment_fee: Default::default(),
+        overage: None,
+        trial_days: 0,
+    };
+    let plans = [
+        plan("team", vec![budget.clone()]),
+        plan(
+            "app",
+            vec![
+                budget.clone(),
+                limit(Measure::Cost, money(500_000_000), month, Action::Warn),
+                limit(Measure::Tokens, many, Some(Window::Minute), Action::Block),
+                limit(
+                    Measure::Requests,
+                    many,
+                    Some(Window::Rolling(18_000_000)),
+                    Action::Block,
+                ),
+                limit(Measure::Concurrent, many, None, Action::Block),
+            ],
+        ),
+    ];
+    let account = |id: String, plan: &str, parent: Option<&str>| Account {
+        id: id.as_str().into(),
+        plan: plan.into(),
+        parent: parent.map(Into::into),
+        since: date(2025, 1, 31),
+        until: None,
+        name: None,
+        currency: None,
+        tags: Vec::new(),
+        limits: Vec::new(),
+    };
+    let above = [
+        account("company".into(), "team", None),
+        account("division".into(), "team", Some("company")),
+        account("team".into(), "team", Some("division")),
+    ];
+    let below = (0..accounts).map(|at| account(format!("app-{at}"), "app", Some("team")));
+    let (directory, _) = Directory::build(plans, above.into_iter().chain(below), []);
+    let chains = Chains::compile(&directory);
+    (0..accounts)
+        .filter_map(|at| chains.chain(&format!("app-{at}").as_str().into(), &"none".into()))
+        .collect()
+}
+
+criterion_group!(benches, admission);
+criterion_main!(benches);
