@@ -4,7 +4,7 @@
 
 pub mod ask;
 pub mod error_body;
-mod members;
+mod json;
 pub mod report;
 pub mod splice;
 

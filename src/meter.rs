@@ -1,12 +1,27 @@
 //! The meter: reads an answer as it passes, leaves its bytes alone, and says what was used.
 
 pub mod count;
-mod reading;
+mod decode;
+mod event_stream;
+mod side;
+mod strip;
+
+#[cfg(test)]
+mod recordings;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use bytes::Bytes;
 
-pub use reading::{ChoiceText, End, OutputText, Reading, ServedPart, ToolText};
+pub use crate::dialect::report::{
+    ChoiceText, End, OutputText, Reading, Report, ServedPart, ToolText,
+};
 
+use self::decode::Decoder;
+use self::side::Side;
+use self::strip::Strip;
 use crate::dialect::{Dialect, Endpoint};
 
 /// What a meter must know of the request and of the head of its answer.
@@ -87,41 +102,108 @@ impl ContentEncoding {
 /// client.send(meter.held());
 /// let reading = meter.finish(End::Complete);
 /// ```
-#[derive(Debug)]
 pub struct Meter {
-    settings: MeterSettings,
+    source: Source,
+    strip: Option<Strip>,
+    event_stream: bool,
+    any_bytes: bool,
+}
+
+/// How the side view gets its bytes.
+enum Source {
+    Plain(Side),
+    Encoded(Box<Decoder>),
+    /// In an encoding that cannot be read.
+    Blind(Side),
 }
 
 impl Meter {
     /// A meter for one answer.
     pub fn new(settings: MeterSettings) -> Self {
-        Self { settings }
+        let MeterSettings {
+            endpoint,
+            dialect: _,
+            event_stream,
+            encoding,
+            strip_usage,
+            caps,
+        } = settings;
+        let side = Side::new(&endpoint, event_stream, &caps);
+        let strip = strip_usage && event_stream && encoding.is_none();
+        Self {
+            source: match encoding {
+                None => Source::Plain(side),
+                Some(ContentEncoding::Unknown) => Source::Blind(side),
+                Some(encoding) => Source::Encoded(Box::new(Decoder::new(encoding, side, &caps))),
+            },
+            strip: strip.then(Strip::default),
+            event_stream,
+            any_bytes: false,
+        }
     }
 
     /// Takes a chunk from the upstream and returns what to pass on now: the very same bytes, unless usage is
     /// stripped. May be empty.
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
+        self.any_bytes |= !chunk.is_empty();
+        match (&mut self.source, &mut self.strip) {
+            (Source::Plain(side), Some(strip)) => return strip.push(chunk, side),
+            (Source::Plain(side), None) => side.push(&chunk),
+            (Source::Encoded(decoder), _) => decoder.push(&chunk),
+            (Source::Blind(_), _) => {}
+        }
         chunk
     }
 
     /// What was held back of an unfinished event, to be passed on when the upstream has ended. Empty without stripping.
     pub fn held(&mut self) -> Bytes {
-        Bytes::new()
+        match (&mut self.source, &mut self.strip) {
+            (Source::Plain(side), Some(strip)) => strip.finish(side),
+            _ => Bytes::new(),
+        }
     }
 
     /// Whether the first piece of output has come: what a client waits for.
     pub fn saw_first_output(&self) -> bool {
-        false
+        if self.event_stream {
+            self.side()
+                .is_some_and(|side| side.report().saw_first_output())
+        } else {
+            self.any_bytes
+        }
     }
 
     /// Whether the dialect's own end mark has come, after which nothing that matters follows.
     pub fn is_complete(&self) -> bool {
-        false
+        self.side().is_some_and(|side| side.report().is_complete())
     }
 
     /// What the answer said.
     pub fn finish(self, end: End) -> Reading {
-        let _ = (self.settings, end);
-        Reading::default()
+        match self.source {
+            Source::Plain(side) => side.finish(end),
+            Source::Encoded(decoder) => decoder.finish(end),
+            Source::Blind(side) => Reading {
+                gave_up: true,
+                ..side.finish(end)
+            },
+        }
+    }
+
+    fn side(&self) -> Option<&Side> {
+        match &self.source {
+            Source::Plain(side) | Source::Blind(side) => Some(side),
+            Source::Encoded(decoder) => decoder.side(),
+        }
+    }
+}
+
+/// Without the text it holds: prompts and answers do not belong in logs.
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter")
+            .field("event_stream", &self.event_stream)
+            .field("strips_usage", &self.strip.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::Endpoint;
-use super::members::{Stopped, members, span_in};
+use super::json::{Stopped, members, span_in};
 use crate::ids::ModelName;
 
 /// What the gateway needs to know of a request body, with the byte spans of what it may have to change.

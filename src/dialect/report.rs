@@ -1,1 +1,545 @@
 //! Where usage sits in an answer, normalised to totals that contain their parts.
+//!
+//! A [`Report`] takes an answer event by event, or whole, and looks for what providers are known to write where; it goes
+//! by names, not by who the upstream is, since a compatible server may answer in several habits at once.
+
+mod figures;
+mod output;
+mod reading;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+pub use output::{ChoiceText, OutputText, ToolText};
+pub use reading::{End, Reading, ServedPart};
+
+use self::figures::{Figures, Habit};
+use self::output::Collector;
+use super::Endpoint;
+use super::json::{each_element, each_member, span_in, text};
+use crate::ids::ModelName;
+use crate::tokens::Usage;
+
+/// What an answer has said so far.
+#[derive(Debug)]
+pub struct Report {
+    habit: Habit,
+    collector: Collector,
+    figures: Option<Figures>,
+    iterations: Vec<(Option<ModelName>, Figures)>,
+    /// The figures seen are the bill, not a state on the way to it.
+    settled: bool,
+    complete: bool,
+    queued: bool,
+    absurd: bool,
+    served_model: Option<ModelName>,
+    service_tier: Option<Box<str>>,
+    response_id: Option<Box<str>>,
+    web_searches: u64,
+    failed: Option<String>,
+}
+
+/// What of an event our `include_usage` may have caused. Spans are of the event's data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// The event is the usage chunk: `choices` is empty, `usage` is an object, and no error is with them.
+    pub is_usage_chunk: bool,
+    /// Where a `"usage":null` stands, from its name to its `null`.
+    pub null_usage: Option<Range<usize>>,
+}
+
+impl Report {
+    /// For an answer of `endpoint`; keeps at most `text_bytes_max` of its text.
+    pub fn new(endpoint: &Endpoint, text_bytes_max: usize) -> Self {
+        let habit = match endpoint {
+            Endpoint::Messages => Habit::Messages,
+            Endpoint::Embeddings => Habit::Embeddings,
+            _ => Habit::Chat,
+        };
+        Self {
+            habit,
+            collector: Collector::new(text_bytes_max),
+            figures: None,
+            iterations: Vec::new(),
+            settled: false,
+            complete: false,
+            queued: false,
+            absurd: false,
+            served_model: None,
+            service_tier: None,
+            response_id: None,
+            web_searches: 0,
+            failed: None,
+        }
+    }
+
+    /// Takes an event of a stream: its `event` field, and its data lines joined.
+    pub fn event(&mut self, name: &[u8], data: &[u8]) -> Traces {
+        // OpenAI's SDK takes any data that starts like this for the end.
+        if data.starts_with(b"[DONE]") {
+            self.complete = true;
+            self.settled = true;
+            return Traces::default();
+        }
+        let data = lossy(data);
+        let mut traces = self.object(&data, Place::Event);
+        if matches!(data, Cow::Owned(_)) {
+            // The bytes were mended, so the span is of another text.
+            traces.null_usage = None;
+        }
+        if name == b"error" && self.failed.is_none() {
+            self.failed = Some(error_message(&data));
+        }
+        traces
+    }
+
+    /// Takes a whole JSON answer. Says whether it was one JSON object.
+    pub fn body(&mut self, body: &[u8]) -> bool {
+        let body = lossy(body);
+        let mut whole = false;
+        self.object_checked(body.trim_start_matches('\u{feff}'), Place::Body, &mut whole);
+        self.complete |= whole;
+        self.settled |= whole;
+        whole
+    }
+
+    /// Whether the first piece of output has come.
+    pub fn saw_first_output(&self) -> bool {
+        self.collector.first_seen()
+    }
+
+    /// Whether the dialect's own end mark has come.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// What the answer said.
+    pub fn finish(self, end: End) -> Reading {
+        let absurd = self.absurd;
+        let figures = self.figures.filter(|_| !absurd);
+        let total = figures.as_ref().map(|figures| figures.usage(self.habit));
+        let (usage, parts) = match total {
+            Some(total) => {
+                let (usage, parts) = parts(
+                    total,
+                    self.iterations,
+                    self.habit,
+                    &self.served_model,
+                    self.web_searches,
+                );
+                (Some(usage), parts)
+            }
+            None => (None, Vec::new()),
+        };
+        let usage_final = usage.is_some()
+            && (self.settled || (end == End::Complete && self.habit != Habit::Messages));
+        Reading {
+            usage,
+            usage_final,
+            parts,
+            served_model: self.served_model,
+            service_tier: self.service_tier,
+            response_id: self.response_id,
+            queued: self.queued,
+            output: self.collector.output,
+            web_search_calls: self.web_searches,
+            failed: self.failed,
+            absurd,
+            skipped_events: 0,
+            gave_up: false,
+        }
+    }
+
+    fn object(&mut self, json: &str, place: Place) -> Traces {
+        self.object_checked(json, place, &mut false)
+    }
+
+    fn object_checked(&mut self, json: &str, place: Place, whole: &mut bool) -> Traces {
+        let mut found = Found::default();
+        *whole = each_member(json, |name, value| found.member(name, value));
+        // Before anything else: parts of the usage go to the model that is named here.
+        if let Some(model) = found.model.and_then(text).filter(|model| !model.is_empty())
+            && self
+                .served_model
+                .as_ref()
+                .is_none_or(|known| known.as_str() != model)
+        {
+            self.served_model = Some(ModelName::new(&model));
+        }
+        if self.response_id.is_none() {
+            self.response_id = found
+                .id
+                .and_then(text)
+                .and_then(|id| short(&id, ID_BYTES_MAX));
+        }
+        self.tier(found.service_tier);
+        let kind = found.kind.and_then(text).unwrap_or_default();
+        match place {
+            Place::Event => self.stream_event(&kind, &found),
+            Place::Body => self.whole_body(&found),
+            Place::Response => self.response(&found),
+            Place::Message => {}
+        }
+        let mut finished = false;
+        let mut has_choices = false;
+        if let Some(choices) = found.choices {
+            each_element(choices, |choice| {
+                has_choices = true;
+                finished |= self.collector.choice(choice);
+            });
+        }
+        let mut has_usage = false;
+        for usage in [found.usage, found.usage_metadata, found.x_groq_usage] {
+            has_usage |= usage.is_some_and(|usage| self.usage(usage));
+        }
+        if has_usage && (finished || !has_choices) && self.habit != Habit::Messages {
+            self.settled = true;
+        }
+        if let Some(error) = found.error.filter(|error| is_truthy(error)) {
+            self.failed = Some(error_message(error));
+        } else if kind == "error" {
+            self.failed = Some(error_message(json));
+        }
+        found.traces(json, *whole)
+    }
+
+    /// The parts of an event that Responses and Messages name by its type.
+    fn stream_event(&mut self, kind: &str, found: &Found<'_>) {
+        if let Some(response) = found.response {
+            self.object(response, Place::Response);
+        }
+        if let Some(message) = found.message {
+            self.object(message, Place::Message);
+        }
+        let index = |value: Option<&str>| value.and_then(|value| value.parse().ok()).unwrap_or(0);
+        match kind {
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                self.complete = true;
+                self.settled = true;
+                self.queued = false;
+                if kind == "response.failed" && self.failed.is_none() {
+                    self.failed = Some("the response failed".to_owned());
+                }
+            }
+            "response.output_item.added" => {
+                if let Some(item) = found.item {
+                    self.collector
+                        .response_item_added(index(found.output_index), item);
+                }
+            }
+            "response.output_item.done" => {
+                if found.item.is_some_and(is_web_search) {
+                    self.web_searches += 1;
+                }
+            }
+            "message_stop" => self.complete = true,
+            "message_delta" => {
+                self.settled |= found
+                    .usage
+                    .is_some_and(|usage| Figures::read(usage).0.has_output());
+            }
+            "content_block_start" | "content_block_delta" => {
+                if let Some(block) = found.content_block.or(found.delta) {
+                    self.collector.block(index(found.index), block);
+                }
+            }
+            _ if kind.starts_with("response.") && kind.ends_with(".delta") => {
+                if let Some(delta) = found.delta {
+                    self.collector
+                        .response_delta(kind, index(found.output_index), delta);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A JSON answer is a chat completion, a response or a message.
+    fn whole_body(&mut self, found: &Found<'_>) {
+        self.response(found);
+        if let Some(content) = found.content {
+            let mut index = 0;
+            each_element(content, |block| {
+                self.collector.block(index, block);
+                index += 1;
+            });
+        }
+        if found.status == Some("\"failed\"") && self.failed.is_none() {
+            self.failed = Some("the response failed".to_owned());
+        }
+    }
+
+    /// A response of OpenAI's Responses, on its own or inside an event.
+    fn response(&mut self, found: &Found<'_>) {
+        let is_report = found
+            .usage
+            .is_some_and(|usage| Figures::read(usage).0.is_report());
+        self.queued = match found.status {
+            Some("\"queued\"") => true,
+            // Polled or streamed in the background; without a background a whole answer is never "in progress".
+            Some("\"in_progress\"") => found.background == Some("true") && !is_report,
+            _ => false,
+        };
+        let Some(output) = found.output else { return };
+        let collect = self.collector.output.is_empty();
+        let mut searches = 0;
+        let mut index = 0;
+        each_element(output, |item| {
+            searches += u64::from(is_web_search(item));
+            if collect {
+                self.collector.response_item(index, item);
+            }
+            index += 1;
+        });
+        self.web_searches = self.web_searches.max(searches);
+    }
+
+    /// Takes one usage object; says whether it was a report.
+    fn usage(&mut self, object: &str) -> bool {
+        let (later, beside) = Figures::read(object);
+        self.tier(beside.service_tier);
+        if beside.speed == Some("\"fast\"") {
+            // Anthropic's fast mode has prices of its own, beside its service tiers.
+            self.service_tier = Some("fast".into());
+        }
+        self.absurd |= later.is_absurd();
+        if !later.is_report() {
+            return false;
+        }
+        if let Some(iterations) = beside.iterations {
+            self.take_iterations(iterations);
+        }
+        self.figures.get_or_insert_default().merge(later);
+        true
+    }
+
+    /// Anthropic's `usage.iterations`: each is a call of some model on the way to the one answer. The last list counts.
+    fn take_iterations(&mut self, list: &str) {
+        let mut iterations = Vec::new();
+        each_element(list, |iteration| {
+            let (figures, beside) = Figures::read(iteration);
+            self.absurd |= figures.is_absurd();
+            if figures.is_report() && iterations.len() < ITERATIONS_MAX {
+                let model = beside
+                    .model
+                    .and_then(text)
+                    .filter(|model| !model.is_empty());
+                iterations.push((model.map(|model| ModelName::new(&model)), figures));
+            }
+        });
+        if !iterations.is_empty() {
+            self.iterations = iterations;
+        }
+    }
+
+    fn tier(&mut self, raw: Option<&str>) {
+        let Some(tier) = raw
+            .and_then(text)
+            .and_then(|tier| short(&tier, TIER_BYTES_MAX))
+        else {
+            return;
+        };
+        // What was asked for as `fast` is OpenAI's `priority` under another name.
+        let tier = if &*tier == "fast" {
+            "priority".into()
+        } else {
+            tier
+        };
+        self.service_tier = Some(tier);
+    }
+}
+
+const ID_BYTES_MAX: usize = 128;
+const TIER_BYTES_MAX: usize = 64;
+const ERROR_BYTES_MAX: usize = 300;
+/// An answer has a handful of iterations.
+const ITERATIONS_MAX: usize = 1000;
+
+/// The usage and its parts: the answer's own report, and the iterations that it may leave out.
+fn parts(
+    total: Usage,
+    iterations: Vec<(Option<ModelName>, Figures)>,
+    habit: Habit,
+    served_model: &Option<ModelName>,
+    web_searches: u64,
+) -> (Usage, Vec<ServedPart>) {
+    let mut parts: Vec<ServedPart> = Vec::new();
+    let mut add = |model: Option<ModelName>, usage: Usage| match parts
+        .iter_mut()
+        .find(|part| part.model == model)
+    {
+        Some(part) => part.usage += usage,
+        None => parts.push(ServedPart { model, usage }),
+    };
+    let mut sum = Usage::default();
+    for (model, figures) in iterations {
+        let usage = figures.usage(habit);
+        sum += usage;
+        add(model.or_else(|| served_model.clone()), usage);
+    }
+    let mut all = total.zip(&sum, u64::max);
+    all.web_search_requests = all.web_search_requests.max(web_searches);
+    let rest = all.zip(&sum, u64::saturating_sub);
+    if !rest.is_zero() || all.is_zero() {
+        add(served_model.clone(), rest);
+    }
+    (all, parts)
+}
+
+/// Where an object stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Event,
+    Body,
+    /// `response` in an event of OpenAI's Responses.
+    Response,
+    /// `message` in Anthropic's `message_start`.
+    Message,
+}
+
+/// The members of an object that matter, raw.
+#[derive(Default)]
+struct Found<'a> {
+    id: Option<&'a str>,
+    model: Option<&'a str>,
+    service_tier: Option<&'a str>,
+    usage: Option<&'a str>,
+    /// The name of `usage` as it stands in the text, without quotes.
+    usage_name: Option<&'a str>,
+    usage_metadata: Option<&'a str>,
+    x_groq_usage: Option<&'a str>,
+    choices: Option<&'a str>,
+    error: Option<&'a str>,
+    kind: Option<&'a str>,
+    status: Option<&'a str>,
+    background: Option<&'a str>,
+    response: Option<&'a str>,
+    message: Option<&'a str>,
+    output: Option<&'a str>,
+    output_index: Option<&'a str>,
+    item: Option<&'a str>,
+    delta: Option<&'a str>,
+    index: Option<&'a str>,
+    content: Option<&'a str>,
+    content_block: Option<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    fn member(&mut self, name: Cow<'a, str>, value: &'a str) {
+        let field = match &*name {
+            "id" => &mut self.id,
+            "model" => &mut self.model,
+            "service_tier" => &mut self.service_tier,
+            "usage" => {
+                if let Cow::Borrowed(name) = name {
+                    self.usage_name = Some(name);
+                }
+                &mut self.usage
+            }
+            "usageMetadata" => &mut self.usage_metadata,
+            "x_groq" => {
+                each_member(value, |name, value| {
+                    if name == "usage" {
+                        self.x_groq_usage = Some(value);
+                    }
+                });
+                return;
+            }
+            "choices" => &mut self.choices,
+            "error" => &mut self.error,
+            "type" => &mut self.kind,
+            "status" => &mut self.status,
+            "background" => &mut self.background,
+            "response" => &mut self.response,
+            "message" => &mut self.message,
+            "output" => &mut self.output,
+            "output_index" => &mut self.output_index,
+            "item" => &mut self.item,
+            "delta" => &mut self.delta,
+            "index" => &mut self.index,
+            "content" => &mut self.content,
+            "content_block" => &mut self.content_block,
+            _ => return,
+        };
+        *field = Some(value);
+    }
+
+    fn traces(&self, json: &str, whole: bool) -> Traces {
+        let Some(usage) = self.usage.filter(|_| whole) else {
+            return Traces::default();
+        };
+        let no_choices = self.choices.is_some_and(|choices| {
+            choices.starts_with('[') && choices.trim_matches(['[', ']']).trim().is_empty()
+        });
+        let span = || {
+            let name = span_in(json, self.usage_name?)?;
+            let value = span_in(json, usage)?;
+            Some(name.start.checked_sub(1)?..value.end)
+        };
+        Traces {
+            is_usage_chunk: no_choices
+                && usage.starts_with('{')
+                && !self.error.is_some_and(is_truthy),
+            null_usage: (usage == "null").then(span).flatten(),
+        }
+    }
+}
+
+/// A call that is billed: a search, not a look at a page already found (OpenAI's actions `open_page`, `find`, `find_in_page`).
+fn is_web_search(item: &str) -> bool {
+    let mut is_call = false;
+    let mut is_search = true;
+    each_member(item, |name, value| match &*name {
+        "type" => is_call = value == "\"web_search_call\"",
+        "action" => {
+            each_member(value, |name, value| {
+                if name == "type" {
+                    is_search = value == "\"search\"";
+                }
+            });
+        }
+        _ => {}
+    });
+    is_call && is_search
+}
+
+/// Whether an SDK would raise: `null`, `false`, `0`, `""`, `[]` and `{}` are no error.
+fn is_truthy(value: &str) -> bool {
+    let inside = value.trim_matches(['{', '}', '[', ']', '"']).trim();
+    !matches!(inside, "" | "null" | "false" | "0")
+}
+
+/// What an error says: `{"message":…}`, `{"error":{"message":…}}`, `{"detail":…}`, a text, or what there is. Cut.
+fn error_message(json: &str) -> String {
+    let mut message = None;
+    let mut inner = None;
+    each_member(json, |name, value| match &*name {
+        "message" => message = text(value).or(message.take()),
+        "error" | "detail" if value != "null" => inner = Some(value),
+        _ => {}
+    });
+    let message = message
+        .or_else(|| {
+            let inner = inner?;
+            let mut deeper = None;
+            each_member(inner, |name, value| {
+                if name == "message" {
+                    deeper = text(value);
+                }
+            });
+            deeper.or_else(|| text(inner))
+        })
+        .or_else(|| text(json))
+        .unwrap_or(Cow::Borrowed(json));
+    short(&message, ERROR_BYTES_MAX).map_or_else(|| "error".to_owned(), String::from)
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// Printable and bounded; `None` when nothing is left.
+fn short(text: &str, bytes_max: usize) -> Option<Box<str>> {
+    let cut = text.get(..text.floor_char_boundary(bytes_max))?;
+    let kept: String = cut.chars().filter(|c| !c.is_control()).collect();
+    (!kept.is_empty()).then(|| kept.into())
+}

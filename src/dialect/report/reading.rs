@@ -1,5 +1,6 @@
 //! What a meter has read when an answer is over.
 
+use super::OutputText;
 use crate::ids::ModelName;
 use crate::tokens::Usage;
 
@@ -18,7 +19,8 @@ pub struct Reading {
     /// The tokens that the upstream reported; `None` when it reported none.
     pub usage: Option<Usage>,
     /// Whether `usage` is the bill. When it is not, the input is what the upstream reported, but the output so far is
-    /// only a seed (Anthropic's `message_start` of a stream that broke off): count [`Reading::output`] instead.
+    /// only a seed (Anthropic's `message_start` of a stream that broke off): count [`Reading::output`] and
+    /// take the larger.
     pub usage_final: bool,
     /// The usage by the models that served it: one part in all but a few answers, none without usage. Their sum is `usage`.
     pub parts: Vec<ServedPart>,
@@ -38,6 +40,8 @@ pub struct Reading {
     pub failed: Option<String>,
     /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`]: no report is believed.
     pub absurd: bool,
+    /// Events too long to be read, which passed unread.
+    pub skipped_events: u64,
     /// The meter could not read the answer to its end (too long, an unknown or broken encoding).
     pub gave_up: bool,
 }
@@ -49,53 +53,4 @@ pub struct ServedPart {
     pub model: Option<ModelName>,
     /// Its tokens.
     pub usage: Usage,
-}
-
-/// The text of an answer, kept for counting. Bounded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutputText {
-    /// One for each answer (`n`).
-    pub choices: Vec<ChoiceText>,
-    /// Bytes of text that came after the bound was reached and are not kept.
-    pub dropped_bytes: u64,
-}
-
-/// The text of one choice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChoiceText {
-    /// What the model said, a refusal included.
-    pub text: String,
-    /// Reasoning that the upstream showed.
-    pub reasoning: String,
-    /// Calls of tools.
-    pub tools: Vec<ToolText>,
-}
-
-/// One call of a tool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ToolText {
-    /// The tool's name.
-    pub name: String,
-    /// The arguments, as the JSON text the model wrote.
-    pub arguments: String,
-}
-
-impl OutputText {
-    /// Whether there is no text at all.
-    pub fn is_empty(&self) -> bool {
-        self.bytes() == 0
-    }
-
-    /// The length of all text, what was dropped included.
-    pub fn bytes(&self) -> u64 {
-        let kept = self.choices.iter().map(|choice| {
-            let tools = choice.tools.iter();
-            choice.text.len()
-                + choice.reasoning.len()
-                + tools
-                    .map(|tool| tool.name.len() + tool.arguments.len())
-                    .sum::<usize>()
-        });
-        kept.sum::<usize>() as u64 + self.dropped_bytes
-    }
 }

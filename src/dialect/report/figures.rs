@@ -1,0 +1,387 @@
+//! The figures of a usage report under their many names, and the rules that make a [`Usage`] of them.
+
+use super::super::json::{each_element, each_member};
+use crate::tokens::{ABSURD_TOKENS, Usage};
+
+/// What one answer has reported so far, field by field, as the provider counts it.
+///
+/// Reports are never summed: a later report replaces an earlier one field by field, and never makes a figure smaller
+/// (compatible servers send a 0 in one of two reports). The one exception is [`Figures::merge`]'s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Figures {
+    /// `prompt_tokens`: cached tokens are inside.
+    prompt: Option<u64>,
+    /// `input_tokens`: cached tokens are inside (OpenAI's Responses) or beside it (Anthropic).
+    input: Option<u64>,
+    output: Option<u64>,
+    total: Option<u64>,
+    /// Cache reads and writes that OpenAI's family reports as parts of the prompt …
+    read_inside: Option<u64>,
+    write_inside: Option<u64>,
+    /// … and those that Anthropic's and Bedrock's report beside it.
+    read_beside: Option<u64>,
+    write_beside: Option<u64>,
+    write_5m: Option<u64>,
+    write_1h: Option<u64>,
+    /// DeepSeek: what of the prompt was not read from the cache. No write.
+    miss: Option<u64>,
+    audio_input: Option<u64>,
+    image_input: Option<u64>,
+    reasoning: Option<u64>,
+    /// Gemini's own API: thoughts are never inside the candidates, nor tool use inside the prompt.
+    thoughts: Option<u64>,
+    tool_input: Option<u64>,
+    audio_output: Option<u64>,
+    image_output: Option<u64>,
+    web_searches: Option<u64>,
+    absurd: bool,
+}
+
+/// Which habit a report's figures follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Habit {
+    /// A `total_tokens` may show what stands outside; what it does not explain is hidden reasoning.
+    Chat,
+    /// Everything is input.
+    Embeddings,
+    /// Cache classes stand beside `input_tokens`; there is no total.
+    Messages,
+}
+
+/// What stands in a usage object beside its figures. Raw JSON values.
+#[derive(Debug, Default)]
+pub(super) struct Beside<'a> {
+    pub(super) service_tier: Option<&'a str>,
+    pub(super) speed: Option<&'a str>,
+    pub(super) iterations: Option<&'a str>,
+    pub(super) model: Option<&'a str>,
+}
+
+impl Figures {
+    /// Reads one usage object.
+    pub(super) fn read(object: &str) -> (Figures, Beside<'_>) {
+        let mut figures = Figures::default();
+        let mut beside = Beside::default();
+        each_member(object, |name, value| match &*name {
+            "service_tier" => beside.service_tier = Some(value),
+            "speed" => beside.speed = Some(value),
+            "iterations" => beside.iterations = Some(value),
+            "model" => beside.model = Some(value),
+            name => figures.member(name, value),
+        });
+        (figures, beside)
+    }
+
+    fn member(&mut self, name: &str, value: &str) {
+        match name {
+            "prompt_tokens" | "promptTokenCount" => self.take(value, |f| &mut f.prompt),
+            "input_tokens" | "inputTokens" => self.take(value, |f| &mut f.input),
+            "completion_tokens" | "output_tokens" | "outputTokens" | "candidatesTokenCount" => {
+                self.take(value, |f| &mut f.output);
+            }
+            "total_tokens" | "totalTokens" | "totalTokenCount" => {
+                self.take(value, |f| &mut f.total);
+            }
+            "prompt_tokens_details"
+            | "input_tokens_details"
+            | "prompt_token_details"
+            | "input_token_details" => {
+                each_member(value, |name, value| self.input_detail(&name, value));
+            }
+            "completion_tokens_details"
+            | "output_tokens_details"
+            | "completion_token_details"
+            | "output_token_details" => {
+                each_member(value, |name, value| self.output_detail(&name, value));
+            }
+            // DeepSeek, Kimi, Mistral, Gemini.
+            "prompt_cache_hit_tokens"
+            | "cached_tokens"
+            | "num_cached_tokens"
+            | "cachedContentTokenCount" => self.take(value, |f| &mut f.read_inside),
+            "prompt_cache_miss_tokens" => self.take(value, |f| &mut f.miss),
+            "cache_read_input_tokens" | "cacheReadInputTokens" => {
+                self.take(value, |f| &mut f.read_beside);
+            }
+            "cache_creation_input_tokens" | "cacheWriteInputTokens" => {
+                self.take(value, |f| &mut f.write_beside);
+            }
+            "cache_creation" => self.lifetimes(value),
+            "cacheDetails" | "cache_details" => {
+                each_element(value, |detail| self.bedrock_detail(detail));
+            }
+            // Perplexity.
+            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning),
+            "num_search_queries" => self.take(value, |f| &mut f.web_searches),
+            "thoughtsTokenCount" => self.take(value, |f| &mut f.thoughts),
+            "toolUsePromptTokenCount" => self.take(value, |f| &mut f.tool_input),
+            "server_tool_use" => {
+                each_member(value, |name, value| {
+                    if name == "web_search_requests" {
+                        self.take(value, |f| &mut f.web_searches);
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn input_detail(&mut self, name: &str, value: &str) {
+        match name {
+            "cached_tokens" => self.take(value, |f| &mut f.read_inside),
+            "cache_write_tokens" | "cache_creation_tokens" => {
+                self.take(value, |f| &mut f.write_inside);
+            }
+            "cache_creation_token_details" => self.lifetimes(value),
+            "audio_tokens" => self.take(value, |f| &mut f.audio_input),
+            "image_tokens" => self.take(value, |f| &mut f.image_input),
+            _ => {}
+        }
+    }
+
+    fn output_detail(&mut self, name: &str, value: &str) {
+        match name {
+            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning),
+            "audio_tokens" => self.take(value, |f| &mut f.audio_output),
+            "image_tokens" => self.take(value, |f| &mut f.image_output),
+            _ => {}
+        }
+    }
+
+    fn lifetimes(&mut self, value: &str) {
+        each_member(value, |name, value| match &*name {
+            "ephemeral_5m_input_tokens" => self.take(value, |f| &mut f.write_5m),
+            "ephemeral_1h_input_tokens" => self.take(value, |f| &mut f.write_1h),
+            _ => {}
+        });
+    }
+
+    /// Bedrock: `{"ttl": "1h", "inputTokens": 5}`.
+    fn bedrock_detail(&mut self, detail: &str) {
+        let mut hour = false;
+        let mut tokens = None;
+        each_member(detail, |name, value| match &*name {
+            "ttl" => hour = value == "\"1h\"",
+            "inputTokens" => tokens = Some(value),
+            _ => {}
+        });
+        if let Some(tokens) = tokens {
+            self.take(tokens, |f| {
+                if hour {
+                    &mut f.write_1h
+                } else {
+                    &mut f.write_5m
+                }
+            });
+        }
+    }
+
+    /// Within one report a figure that stands in two places (`cached_tokens` at the top and in the details) is the larger.
+    fn take(&mut self, value: &str, field: impl FnOnce(&mut Figures) -> &mut Option<u64>) {
+        match figure(value) {
+            Some(Ok(tokens)) => {
+                let field = field(self);
+                *field = (*field).max(Some(tokens));
+            }
+            Some(Err(Absurd)) => self.absurd = true,
+            None => {}
+        }
+    }
+
+    /// Whether there is a report at all; a report of zeros is one.
+    pub(super) fn is_report(&self) -> bool {
+        let input = self.prompt.or(self.input);
+        input.or(self.output).or(self.total).is_some()
+    }
+
+    /// Whether the output is reported.
+    pub(super) fn has_output(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Whether a figure was negative or beyond all reason.
+    pub(super) fn is_absurd(&self) -> bool {
+        self.absurd
+    }
+
+    /// Takes in a later report.
+    ///
+    /// A later report that moves input from one of Anthropic's classes to another (first all of it as `input_tokens`, at
+    /// the end split into input and cache) replaces those classes together: class by class the larger would count twice.
+    pub(super) fn merge(&mut self, later: Figures) {
+        let classes =
+            |figures: &Figures| [figures.input, figures.read_beside, figures.write_beside];
+        let sum = |classes: [Option<u64>; 3]| classes.into_iter().flatten().sum::<u64>();
+        let (before, after) = (classes(self), classes(&later));
+        let one_is_smaller =
+            std::iter::zip(before, after).any(|(before, after)| after.is_some() && after < before);
+        let is_resplit = one_is_smaller && sum(after) > 0 && sum(after) >= sum(before);
+        let larger = |a: Option<u64>, b: Option<u64>| a.max(b);
+        *self = Figures {
+            prompt: larger(self.prompt, later.prompt),
+            input: larger(self.input, later.input),
+            output: larger(self.output, later.output),
+            total: larger(self.total, later.total),
+            read_inside: larger(self.read_inside, later.read_inside),
+            write_inside: larger(self.write_inside, later.write_inside),
+            read_beside: larger(self.read_beside, later.read_beside),
+            write_beside: larger(self.write_beside, later.write_beside),
+            write_5m: larger(self.write_5m, later.write_5m),
+            write_1h: larger(self.write_1h, later.write_1h),
+            miss: larger(self.miss, later.miss),
+            audio_input: larger(self.audio_input, later.audio_input),
+            image_input: larger(self.image_input, later.image_input),
+            reasoning: larger(self.reasoning, later.reasoning),
+            thoughts: larger(self.thoughts, later.thoughts),
+            tool_input: larger(self.tool_input, later.tool_input),
+            audio_output: larger(self.audio_output, later.audio_output),
+            image_output: larger(self.image_output, later.image_output),
+            web_searches: larger(self.web_searches, later.web_searches),
+            absurd: self.absurd || later.absurd,
+        };
+        if is_resplit {
+            let [input, read, write] = after;
+            self.input = input.or(self.input);
+            self.read_beside = read.or(self.read_beside);
+            self.write_beside = write.or(self.write_beside);
+        }
+    }
+
+    /// Totals that contain their parts.
+    pub(super) fn usage(&self, habit: Habit) -> Usage {
+        let given = |field: Option<u64>| field.unwrap_or(0);
+        let split = given(self.write_5m) + given(self.write_1h);
+        let read = given(self.read_inside).max(given(self.read_beside));
+        let write = given(self.write_inside)
+            .max(given(self.write_beside))
+            .max(split);
+        let totals = self.totals(habit, read, write);
+        let read = read.min(totals.input);
+        let write = write.min(totals.input);
+        Usage {
+            // Reads and writes each fit, but together they can still exceed the prompt: nothing is left uncached then.
+            input_tokens: totals.input.max(read + write),
+            cache_read_input_tokens: read,
+            cache_write_input_tokens: write,
+            cache_write_1h_input_tokens: given(self.write_1h).min(write),
+            audio_input_tokens: given(self.audio_input).min(totals.input),
+            image_input_tokens: given(self.image_input).min(totals.input),
+            output_tokens: totals.output,
+            reasoning_output_tokens: totals.reasoning.min(totals.output),
+            audio_output_tokens: given(self.audio_output).min(totals.output),
+            image_output_tokens: given(self.image_output).min(totals.output),
+            web_search_requests: given(self.web_searches),
+        }
+    }
+
+    fn totals(&self, habit: Habit, read: u64, write: u64) -> Totals {
+        let given = |field: Option<u64>| field.unwrap_or(0);
+        let output = given(self.output);
+        let reasoning = given(self.reasoning);
+        let cache_is_beside = given(self.prompt) == 0
+            && self.read_beside.or(self.write_beside).is_some()
+            && (habit == Habit::Messages || self.total != Some(given(self.input) + output));
+        if habit == Habit::Messages || cache_is_beside {
+            let input = given(self.input).max(given(self.prompt));
+            return Totals {
+                input: input + read + write,
+                output,
+                reasoning,
+            };
+        }
+        let miss = self.miss.map(|miss| miss + given(self.read_inside));
+        let input = self.prompt.max(self.input).or(miss).or_else(|| {
+            let total = self.total?;
+            Some(total.saturating_sub(output))
+        });
+        let mut totals = Totals {
+            input: given(input) + given(self.tool_input),
+            output: output + given(self.thoughts),
+            reasoning: reasoning.max(given(self.thoughts)),
+        };
+        let seen = totals.input + totals.output;
+        let unseen = given(self.total).saturating_sub(seen);
+        if unseen > 0 {
+            self.add_unseen(&mut totals, habit, unseen, read, write);
+        } else if self.total.is_none() && reasoning > totals.output {
+            // More reasoning than output can only stand beside it.
+            totals.output += reasoning;
+        }
+        totals
+    }
+
+    /// The reported total is larger than its parts: finds the classes that the provider keeps outside.
+    fn add_unseen(&self, totals: &mut Totals, habit: Habit, unseen: u64, read: u64, write: u64) {
+        let outside = [
+            totals.reasoning,
+            self.audio_input.unwrap_or(0),
+            read,
+            write,
+            self.audio_output.unwrap_or(0),
+        ];
+        let is_in = |set: u32, class: usize| set & (1 << class) != 0;
+        let sum = |set: u32| -> u64 {
+            let classes = outside.iter().enumerate();
+            classes
+                .filter(|(class, _)| is_in(set, *class))
+                .map(|(_, tokens)| tokens)
+                .sum()
+        };
+        // The fewest classes that explain it, the first named first.
+        let explained = (1..1u32 << outside.len())
+            .filter(|set| sum(*set) == unseen)
+            .min_by_key(|set| set.count_ones());
+        match explained {
+            Some(set) => {
+                for (class, tokens) in outside.iter().enumerate() {
+                    match class {
+                        _ if !is_in(set, class) => {}
+                        1..=3 => totals.input += tokens,
+                        _ => totals.output += tokens,
+                    }
+                }
+            }
+            None if habit == Habit::Embeddings => totals.input += unseen,
+            // Gemini's compatible endpoint shows its thinking nowhere but in the total, and bills it.
+            None => {
+                totals.output += unseen;
+                totals.reasoning = totals.reasoning.max(unseen);
+            }
+        }
+    }
+}
+
+struct Totals {
+    input: u64,
+    output: u64,
+    reasoning: u64,
+}
+
+/// A figure below 0 or above [`ABSURD_TOKENS`].
+#[derive(Debug, PartialEq, Eq)]
+struct Absurd;
+
+/// A figure as servers write it: `12`, `12.0`, `"12"`. Anything else (`null`, a text, a flag) is no figure.
+fn figure(value: &str) -> Option<Result<u64, Absurd>> {
+    let bare = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'))
+        .unwrap_or(value);
+    if !bare.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        return None;
+    }
+    if let Ok(tokens) = bare.parse::<u64>() {
+        return Some(if tokens <= ABSURD_TOKENS {
+            Ok(tokens)
+        } else {
+            Err(Absurd)
+        });
+    }
+    let tokens = bare.parse::<f64>().ok()?;
+    let is_sane = (0.0..=ABSURD_TOKENS as f64).contains(&tokens);
+    Some(if is_sane {
+        Ok(tokens.round() as u64)
+    } else {
+        Err(Absurd)
+    })
+}

@@ -1,0 +1,288 @@
+//! The text of an answer, kept for counting when nothing is reported.
+
+use super::super::json::{each_element, each_member, text};
+
+/// The text of an answer. Bounded: what comes after the bound is only measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputText {
+    /// One for each answer (`n`).
+    pub choices: Vec<ChoiceText>,
+    /// Bytes of text that came after the bound was reached and are not kept.
+    pub dropped_bytes: u64,
+}
+
+/// The text of one choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChoiceText {
+    /// What the model said, a refusal included.
+    pub text: String,
+    /// Reasoning that the upstream showed.
+    pub reasoning: String,
+    /// Calls of tools.
+    pub tools: Vec<ToolText>,
+}
+
+/// One call of a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolText {
+    /// The tool's name.
+    pub name: String,
+    /// The arguments, as the JSON text the model wrote.
+    pub arguments: String,
+}
+
+impl OutputText {
+    /// Whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// The length of all text, what was dropped included.
+    pub fn bytes(&self) -> u64 {
+        let kept = self.choices.iter().map(|choice| {
+            let tools = choice.tools.iter();
+            choice.text.len()
+                + choice.reasoning.len()
+                + tools
+                    .map(|tool| tool.name.len() + tool.arguments.len())
+                    .sum::<usize>()
+        });
+        kept.sum::<usize>() as u64 + self.dropped_bytes
+    }
+}
+
+/// Collects the text of one answer as its events come.
+#[derive(Debug)]
+pub(super) struct Collector {
+    pub(super) output: OutputText,
+    /// For each choice, the provider's number of each tool call, by which deltas name it.
+    tool_numbers: Vec<Vec<u64>>,
+    bytes_left: usize,
+    first_seen: bool,
+}
+
+/// More choices or tool calls than this share the last place; they are billed all the same.
+const PLACES_MAX: usize = 256;
+
+/// Where a piece of text belongs.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Reasoning,
+    ToolName(u64),
+    ToolArguments(u64),
+}
+
+impl Collector {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            output: OutputText::default(),
+            tool_numbers: Vec::new(),
+            bytes_left: bytes_max,
+            first_seen: false,
+        }
+    }
+
+    /// Whether any output has come.
+    pub(super) fn first_seen(&self) -> bool {
+        self.first_seen
+    }
+
+    /// One element of `choices`: a whole choice or a piece of one, of a chat or a legacy completion. Says whether
+    /// the choice is finished.
+    pub(super) fn choice(&mut self, choice: &str) -> bool {
+        let mut index = 0;
+        let mut finished = false;
+        let mut message = None;
+        let mut legacy = None;
+        each_member(choice, |name, value| match &*name {
+            "index" => index = value.parse().unwrap_or(0),
+            "delta" | "message" => message = Some(value),
+            "text" => legacy = Some(value),
+            "finish_reason" => finished = value != "null",
+            _ => {}
+        });
+        if let Some(text) = legacy {
+            self.take(index, Kind::Text, text);
+        }
+        if let Some(message) = message {
+            self.message(index, message);
+        }
+        finished
+    }
+
+    fn message(&mut self, choice: usize, message: &str) {
+        let mut reasoning = None;
+        each_member(message, |name, value| match &*name {
+            "content" if value.starts_with('[') => {
+                each_element(value, |part| self.part(choice, part));
+            }
+            "content" | "refusal" => self.take(choice, Kind::Text, value),
+            // Some servers send both, with the same text.
+            "reasoning_content" => reasoning = Some(value),
+            "reasoning" => reasoning = reasoning.or(Some(value)),
+            "tool_calls" => {
+                let mut position = 0;
+                each_element(value, |call| {
+                    self.tool_call(choice, position, call);
+                    position += 1;
+                });
+            }
+            "function_call" => self.function(choice, 0, value),
+            "audio" => each_string(value, "transcript", |transcript| {
+                self.take(choice, Kind::Text, transcript);
+            }),
+            _ => {}
+        });
+        if let Some(reasoning) = reasoning {
+            self.take(choice, Kind::Reasoning, reasoning);
+        }
+    }
+
+    /// A content part: `{"type":"text","text":…}`, or Mistral's `{"type":"thinking","thinking":[parts]}`.
+    fn part(&mut self, choice: usize, part: &str) {
+        each_member(part, |name, value| match &*name {
+            "text" | "refusal" => self.take(choice, Kind::Text, value),
+            "thinking" if value.starts_with('[') => each_element(value, |part| {
+                each_string(part, "text", |text| {
+                    self.take(choice, Kind::Reasoning, text)
+                });
+            }),
+            "thinking" => self.take(choice, Kind::Reasoning, value),
+            _ => {}
+        });
+    }
+
+    fn tool_call(&mut self, choice: usize, position: u64, call: &str) {
+        let mut index = position;
+        let mut function = None;
+        each_member(call, |name, value| match &*name {
+            "index" => index = value.parse().unwrap_or(position),
+            "function" | "custom" => function = Some(value),
+            _ => {}
+        });
+        if let Some(function) = function {
+            self.function(choice, index, function);
+        }
+    }
+
+    fn function(&mut self, choice: usize, index: u64, function: &str) {
+        each_member(function, |name, value| match &*name {
+            "name" => self.take(choice, Kind::ToolName(index), value),
+            "arguments" | "input" => self.take(choice, Kind::ToolArguments(index), value),
+            _ => {}
+        });
+    }
+
+    /// An event of OpenAI's Responses: `delta` is a string, `kind` the event's type.
+    pub(super) fn response_delta(&mut self, kind: &str, output_index: u64, delta: &str) {
+        let place = match kind {
+            "response.output_text.delta"
+            | "response.refusal.delta"
+            | "response.audio_transcript.delta"
+            | "response.output_audio_transcript.delta" => Kind::Text,
+            _ if kind.starts_with("response.reasoning") => Kind::Reasoning,
+            "response.audio.delta" | "response.output_audio.delta" => return,
+            _ => Kind::ToolArguments(output_index),
+        };
+        self.take(0, place, delta);
+    }
+
+    /// An item that a response begins: the tool's name is known now.
+    pub(super) fn response_item_added(&mut self, output_index: u64, item: &str) {
+        each_string(item, "name", |name| {
+            self.take(0, Kind::ToolName(output_index), name);
+        });
+    }
+
+    /// A whole item of a response's `output`.
+    pub(super) fn response_item(&mut self, output_index: u64, item: &str) {
+        each_member(item, |name, value| match &*name {
+            "content" => each_element(value, |part| self.part(0, part)),
+            "summary" => each_element(value, |part| {
+                each_string(part, "text", |text| self.take(0, Kind::Reasoning, text));
+            }),
+            "name" => self.take(0, Kind::ToolName(output_index), value),
+            "arguments" | "input" => self.take(0, Kind::ToolArguments(output_index), value),
+            _ => {}
+        });
+    }
+
+    /// A block of Anthropic's `content`, or the delta of one.
+    pub(super) fn block(&mut self, index: u64, block: &str) {
+        each_member(block, |name, value| match &*name {
+            "text" => self.take(0, Kind::Text, value),
+            "thinking" => self.take(0, Kind::Reasoning, value),
+            "name" => self.take(0, Kind::ToolName(index), value),
+            "partial_json" => self.take(0, Kind::ToolArguments(index), value),
+            // Whole, it is an object; at the start of a stream it is empty and says nothing.
+            "input" if value != "{}" => self.push(0, Kind::ToolArguments(index), value),
+            _ => {}
+        });
+    }
+
+    /// Takes a JSON string; other values have no text.
+    fn take(&mut self, choice: usize, kind: Kind, value: &str) {
+        if let Some(text) = text(value) {
+            self.push(choice, kind, &text);
+        }
+    }
+
+    fn push(&mut self, choice: usize, kind: Kind, piece: &str) {
+        if piece.is_empty() {
+            return;
+        }
+        self.first_seen = true;
+        let kept = piece.floor_char_boundary(self.bytes_left.min(piece.len()));
+        self.bytes_left -= kept;
+        self.output.dropped_bytes += (piece.len() - kept) as u64;
+        let Some(piece) = piece.get(..kept).filter(|piece| !piece.is_empty()) else {
+            return;
+        };
+        let choices = &mut self.output.choices;
+        while choices.len() <= choice && choices.len() < PLACES_MAX {
+            choices.push(ChoiceText::default());
+            self.tool_numbers.push(Vec::new());
+        }
+        let choice = choice.min(choices.len().saturating_sub(1));
+        let (Some(choice), Some(numbers)) =
+            (choices.get_mut(choice), self.tool_numbers.get_mut(choice))
+        else {
+            return;
+        };
+        let place = match kind {
+            Kind::Text => Some(&mut choice.text),
+            Kind::Reasoning => Some(&mut choice.reasoning),
+            Kind::ToolName(number) => tool(choice, numbers, number).map(|tool| &mut tool.name),
+            Kind::ToolArguments(number) => {
+                tool(choice, numbers, number).map(|tool| &mut tool.arguments)
+            }
+        };
+        if let Some(place) = place {
+            place.push_str(piece);
+        }
+    }
+}
+
+/// The call of that number, begun if it is new.
+fn tool<'c>(
+    choice: &'c mut ChoiceText,
+    numbers: &mut Vec<u64>,
+    number: u64,
+) -> Option<&'c mut ToolText> {
+    let known = numbers.iter().rposition(|known| *known == number);
+    let at = known.unwrap_or(numbers.len()).min(PLACES_MAX - 1);
+    if at == choice.tools.len() {
+        choice.tools.push(ToolText::default());
+        numbers.push(number);
+    }
+    choice.tools.get_mut(at)
+}
+
+fn each_string<'a>(object: &'a str, wanted: &str, mut each: impl FnMut(&'a str)) {
+    each_member(object, |name, value| {
+        if name == wanted {
+            each(value);
+        }
+    });
+}

@@ -1,0 +1,162 @@
+//! The side view of an answer: its decoded bytes on their way into a [`Report`].
+
+use bytes::{Bytes, BytesMut};
+
+use super::MeterCaps;
+use super::event_stream::{Event, EventStream};
+use crate::dialect::Endpoint;
+use crate::dialect::report::{End, Reading, Report};
+
+/// Reads an answer's bytes, decoded, as events or as one JSON body.
+pub(super) struct Side {
+    report: Report,
+    shape: Shape,
+}
+
+enum Shape {
+    Events(EventStream),
+    Body(Body),
+}
+
+impl Side {
+    pub(super) fn new(endpoint: &Endpoint, event_stream: bool, caps: &MeterCaps) -> Self {
+        Self {
+            report: Report::new(endpoint, caps.text_bytes),
+            shape: if event_stream {
+                Shape::Events(EventStream::new(caps.line_bytes))
+            } else {
+                Shape::Body(Body::new(caps.body_bytes))
+            },
+        }
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Takes bytes that stay where they are.
+    pub(super) fn push(&mut self, chunk: &Bytes) {
+        match &mut self.shape {
+            Shape::Events(events) => {
+                let report = &mut self.report;
+                events.push(chunk, |event| {
+                    report.event(event.name, event.data);
+                });
+            }
+            Shape::Body(body) => body.push(chunk),
+        }
+    }
+
+    /// Takes bytes that are gone afterwards.
+    pub(super) fn push_copy(&mut self, bytes: &[u8]) {
+        match &mut self.shape {
+            Shape::Events(events) => {
+                let report = &mut self.report;
+                events.push(bytes, |event| {
+                    report.event(event.name, event.data);
+                });
+            }
+            Shape::Body(body) => body.push_copy(bytes),
+        }
+    }
+
+    /// The parts, for one who has to decide about each event; `None` for a body.
+    pub(super) fn events(&mut self) -> Option<(&mut EventStream, &mut Report)> {
+        match &mut self.shape {
+            Shape::Events(events) => Some((events, &mut self.report)),
+            Shape::Body(_) => None,
+        }
+    }
+
+    pub(super) fn finish(mut self, end: End) -> Reading {
+        let mut skipped_events = 0;
+        let mut too_long = false;
+        match self.shape {
+            Shape::Events(mut events) => {
+                events.finish(|Event { name, data, .. }| {
+                    self.report.event(name, data);
+                });
+                skipped_events = events.skipped();
+            }
+            Shape::Body(body) => {
+                too_long = body.too_long;
+                if !too_long {
+                    self.report.body(&body.joined());
+                }
+            }
+        }
+        let reading = self.report.finish(end);
+        Reading {
+            skipped_events,
+            gave_up: too_long || (skipped_events > 0 && reading.usage.is_none()),
+            ..reading
+        }
+    }
+}
+
+/// A body kept until it is whole: the chunks as they came, small ones gathered.
+struct Body {
+    chunks: Vec<Bytes>,
+    gathered: BytesMut,
+    bytes: usize,
+    bytes_max: usize,
+    too_long: bool,
+}
+
+/// A kept chunk costs its handle, and may hold on to a larger buffer that it is a slice of: smaller ones are copied.
+const SMALL_CHUNK_BYTES: usize = 2 << 10;
+
+impl Body {
+    fn new(bytes_max: usize) -> Self {
+        Self {
+            chunks: Vec::new(),
+            gathered: BytesMut::new(),
+            bytes: 0,
+            bytes_max,
+            too_long: false,
+        }
+    }
+
+    fn push(&mut self, chunk: &Bytes) {
+        if chunk.len() < SMALL_CHUNK_BYTES {
+            return self.push_copy(chunk);
+        }
+        if self.has_room(chunk.len()) {
+            if !self.gathered.is_empty() {
+                self.chunks.push(self.gathered.split().freeze());
+            }
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    fn push_copy(&mut self, bytes: &[u8]) {
+        if self.has_room(bytes.len()) {
+            self.gathered.extend_from_slice(bytes);
+        }
+    }
+
+    fn has_room(&mut self, more: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(more);
+        if self.bytes > self.bytes_max && !self.too_long {
+            self.too_long = true;
+            self.chunks = Vec::new();
+            self.gathered = BytesMut::new();
+        }
+        !self.too_long
+    }
+
+    fn joined(mut self) -> Bytes {
+        if self.chunks.is_empty() {
+            return self.gathered.freeze();
+        }
+        if let ([only], true) = (self.chunks.as_slice(), self.gathered.is_empty()) {
+            return only.clone();
+        }
+        let mut all = BytesMut::with_capacity(self.bytes);
+        for chunk in self.chunks.drain(..) {
+            all.extend_from_slice(&chunk);
+        }
+        all.extend_from_slice(&self.gathered);
+        all.freeze()
+    }
+}
