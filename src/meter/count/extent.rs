@@ -1,14 +1,17 @@
 //! How much text and how many images a request holds, in one pass and without a tree: the bound that admission needs
 //! before anything is counted.
 
-use memchr::memchr2;
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
 
 use super::media::{self, ImageTokens};
 
 /// What a request body holds, in bytes and pieces.
 ///
-/// Every token of a byte-level encoding stands for at least one byte, so no text has more tokens than bytes; and no framing
-/// token of a provider stands for less JSON than a byte. Encoded images, sound and documents are no text.
+/// Every token of a byte-level encoding stands for at least one byte, so no text has more tokens than bytes; the framing of
+/// providers is allowed for by the punctuation that it stands for, object by object. Encoded images, sound and documents
+/// are no text.
 ///
 /// What a request does not hold cannot be seen here: a stored conversation it continues (`previous_response_id`), or a
 /// provider's own hidden prompt for its built-in tools.
@@ -18,6 +21,10 @@ pub struct Extent {
     pub text_bytes: u64,
     /// Bytes of names, numbers and punctuation; white space between them is left out.
     pub frame_bytes: u64,
+    /// Objects: each may be a message.
+    pub objects: u64,
+    /// Lists of tools and schemas of answers.
+    pub schemas: u64,
     /// Images.
     pub images: u64,
     /// Of these, those to be read in their original size.
@@ -32,6 +39,10 @@ pub struct Extent {
 
 /// Deeper bodies are taken as text altogether: no API has any use for them.
 const DEPTH_MAX: usize = 64;
+/// What is billed once for a request: the start of the answer, and the seven of o1-mini.
+const FRAMING_TOKENS_MAX: u64 = 12;
+/// What is billed for having tools at all: Anthropic's hidden prompt that explains them.
+const SCHEMA_TOKENS_MAX: u64 = 600;
 
 impl Extent {
     /// Measures a body. What is not JSON is text altogether.
@@ -57,28 +68,23 @@ impl Extent {
     /// The most input tokens that this can be for a model.
     pub fn upper_bound(&self, model: &str) -> u64 {
         self.countable_bytes()
+            .saturating_add(self.objects)
+            .saturating_add(self.schemas.saturating_mul(SCHEMA_TOKENS_MAX))
+            .saturating_add(FRAMING_TOKENS_MAX)
             .saturating_add(self.media_upper_bound(model))
     }
 
     /// The most tokens that its images, sound and documents can be.
     pub fn media_upper_bound(&self, model: &str) -> u64 {
         let scaled = self.images.saturating_sub(self.original_images);
-        let images = scaled
-            .saturating_mul(ImageTokens::of_model(model).most)
-            .saturating_add(
-                self.original_images
-                    .saturating_mul(media::ORIGINAL_IMAGE_TOKENS_MAX),
-            );
-        images
-            .saturating_add(optional(
-                self.audio_bytes,
-                self.audio_bytes,
-                media::audio_tokens_max,
-            ))
-            .saturating_add(optional(
+        let scaled = scaled.saturating_mul(ImageTokens::of_model(model).most);
+        let original = self.original_images.min(self.images);
+        scaled
+            .saturating_add(original.saturating_mul(media::ORIGINAL_IMAGE_TOKENS_MAX))
+            .saturating_add(media::audio_tokens_max(self.audio_bytes))
+            .saturating_add(media::document_tokens_max(
                 self.documents,
                 self.document_bytes,
-                media::document_tokens_max,
             ))
     }
 
@@ -91,21 +97,9 @@ impl Extent {
             .saturating_mul(ImageTokens::of_model(model).typical);
         text.saturating_add(frame)
             .saturating_add(images)
-            .saturating_add(optional(
-                self.audio_bytes,
-                self.audio_bytes,
-                media::audio_tokens,
-            ))
-            .saturating_add(optional(
-                self.documents,
-                self.document_bytes,
-                media::document_tokens,
-            ))
+            .saturating_add(media::audio_tokens(self.audio_bytes))
+            .saturating_add(media::document_tokens(self.documents, self.document_bytes))
     }
-}
-
-fn optional(pieces: u64, bytes: u64, tokens: impl Fn(u64) -> u64) -> u64 {
-    if pieces == 0 { 0 } else { tokens(bytes) }
 }
 
 /// Member names that decide what a string is.
@@ -127,7 +121,7 @@ enum Name {
 
 impl Name {
     fn of(raw: &[u8]) -> Name {
-        match raw {
+        match &*unescaped(raw) {
             b"type" => Name::Type,
             b"image_url" => Name::ImageUrl,
             b"url" => Name::Url,
@@ -149,6 +143,7 @@ enum Kind {
     Image,
     MadeImage,
     Document,
+    File,
     /// A source whose data is plain text, or whose content stands beside it.
     Plain,
     Other,
@@ -156,10 +151,11 @@ enum Kind {
 
 impl Kind {
     fn of(raw: &[u8]) -> Kind {
-        match raw {
+        match &*unescaped(raw) {
             b"image" | b"image_url" | b"input_image" | b"computer_screenshot" => Kind::Image,
             b"image_generation_call" => Kind::MadeImage,
-            b"document" | b"file" | b"input_file" => Kind::Document,
+            b"document" => Kind::Document,
+            b"file" | b"input_file" => Kind::File,
             b"text" | b"content" => Kind::Plain,
             _ => Kind::Other,
         }
@@ -213,11 +209,21 @@ impl Scan {
                         frame.in_value = false;
                     }
                 }
-                _ => {}
+                _ => self.no_kind(),
             }
             self.extent.frame_bytes += 1;
         }
         self.frames.is_empty().then_some(())
+    }
+
+    /// A value that is no string: as a `type` it says nothing.
+    fn no_kind(&mut self) {
+        if let Some(frame) = self.frames.last_mut()
+            && frame.in_value
+            && frame.name == Name::Type
+        {
+            frame.kind = Kind::Other;
+        }
     }
 
     fn open(&mut self, is_object: bool) -> Option<()> {
@@ -232,6 +238,9 @@ impl Scan {
         if self.frames.len() >= DEPTH_MAX {
             return None;
         }
+        self.extent.objects += u64::from(is_object);
+        self.extent.schemas += u64::from(slot == Name::Schema && self.frames.len() == 1);
+        self.no_kind();
         self.frames.push(Frame {
             slot,
             is_object,
@@ -266,12 +275,13 @@ impl Scan {
             }
             (_, Kind::Image) if !frame.counted => self.extent.images += 1,
             (_, Kind::MadeImage) => self.extent.images += 1,
-            (_, Kind::Document) if !frame.counted => {
+            (_, Kind::Document) if frame.counted => {}
+            (_, Kind::Document | Kind::File) => {
                 self.extent.documents += 1;
                 self.extent.document_bytes += decoded(frame.data);
             }
             (_, Kind::Other | Kind::Plain) => self.extent.text_bytes += frame.data,
-            (_, Kind::Image | Kind::Document) => {}
+            (_, Kind::Image) => {}
         }
         if let Some(parent) = parent
             && frame.slot == Name::ImageUrl
@@ -313,7 +323,7 @@ impl Scan {
                 self.extent.text_bytes += bytes;
             }
             (_, Name::Detail) => {
-                self.extent.original_images += u64::from(raw == b"original");
+                self.extent.original_images += u64::from(*unescaped(raw) == *b"original");
                 self.extent.text_bytes += bytes;
             }
             _ => self.extent.text_bytes += bytes,
@@ -330,6 +340,18 @@ fn string(after_quote: &[u8]) -> Option<(&[u8], &[u8])> {
             return Some((after_quote.get(..found)?, after_quote.get(found + 1..)?));
         }
         at = found + 2;
+    }
+}
+
+/// A name or a kind as it reads; a hostile client may write any letter as an escape.
+fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'\\', raw).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    let quoted = [b"\"", raw, b"\""].concat();
+    match serde_json::from_slice::<String>(&quoted) {
+        Ok(text) => Cow::Owned(text.into_bytes()),
+        Err(_) => Cow::Borrowed(raw),
     }
 }
 
@@ -396,7 +418,7 @@ mod tests {
         ] {
             let extent = extent(json!({"input": [{"content": [part]}]}));
             assert_eq!((extent.documents, extent.images), (1, 0));
-            assert!(extent.countable_bytes() < 300 && extent.upper_bound("claude") <= 300_300);
+            assert!(extent.countable_bytes() < 300 && extent.upper_bound("claude") <= 300_400);
         }
     }
 

@@ -83,22 +83,27 @@ pub(super) const ORIGINAL_IMAGE_TOKENS_MAX: u64 = 12_000;
 
 /// Sound: ten tokens a second at OpenAI, and a second is 16,000 bytes of a common MP3.
 pub(super) fn audio_tokens(bytes: u64) -> u64 {
-    bytes / 1_600 + 1
+    bytes / 1_600
 }
 
 /// Speech packed as tightly as it goes (2,000 bytes a second) at the 32 tokens a second of the provider that counts most.
 pub(super) fn audio_tokens_max(bytes: u64) -> u64 {
-    bytes / 60 + 1
+    bytes.div_ceil(60)
 }
 
-/// A PDF: 2,000 tokens a page of 50,000 bytes, and a page at least.
-pub(super) fn document_tokens(bytes: u64) -> u64 {
-    bytes / 25 + 2_000
+/// A PDF of a hundred pages, the most that a request may hold, closely printed.
+const DOCUMENT_TOKENS_MAX: u64 = 300_000;
+
+/// PDFs: 2,000 tokens a page of 50,000 bytes, and a page each at least.
+pub(super) fn document_tokens(documents: u64, bytes: u64) -> u64 {
+    let pages = (bytes / 25).saturating_add(documents.saturating_mul(2_000));
+    pages.min(documents.saturating_mul(DOCUMENT_TOKENS_MAX))
 }
 
-/// A PDF of closely printed pages, up to the hundred that a request may hold, 3,000 tokens each.
-pub(super) fn document_tokens_max(bytes: u64) -> u64 {
-    (bytes / 3).clamp(3_000, 300_000)
+/// PDFs of closely printed pages: a token for every three bytes, and 3,000 each at least.
+pub(super) fn document_tokens_max(documents: u64, bytes: u64) -> u64 {
+    let least = documents.saturating_mul(3_000);
+    (bytes / 3).clamp(least, documents.saturating_mul(DOCUMENT_TOKENS_MAX))
 }
 
 #[cfg(test)]

@@ -116,6 +116,7 @@ fn count_texts(value: &RawValue, tally: &mut Tally<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -345,5 +346,111 @@ mod tests {
             compared += 1;
         }
         assert!(compared >= 8, "only {compared} recordings are plain chats");
+    }
+
+    /// JSON of the names and values that counting knows, in every combination that makes no sense.
+    fn anything() -> impl Strategy<Value = serde_json::Value> {
+        const NAMES: &[&str] = &[
+            "messages",
+            "input",
+            "prompt",
+            "system",
+            "instructions",
+            "role",
+            "content",
+            "type",
+            "text",
+            "image_url",
+            "url",
+            "detail",
+            "source",
+            "data",
+            "file",
+            "file_data",
+            "input_audio",
+            "tools",
+            "functions",
+            "function",
+            "name",
+            "description",
+            "parameters",
+            "properties",
+            "items",
+            "anyOf",
+            "enum",
+            "required",
+            "tool_calls",
+            "arguments",
+            "response_format",
+            "json_schema",
+            "schema",
+            "output",
+            "result",
+            "tool_choice",
+            "input_schema",
+            "format",
+        ];
+        const TEXTS: &[&str] = &[
+            "text",
+            "image",
+            "image_url",
+            "input_image",
+            "document",
+            "file",
+            "input_file",
+            "input_audio",
+            "tool_use",
+            "tool_result",
+            "content",
+            "image_generation_call",
+            "function",
+            "object",
+            "array",
+            "low",
+            "original",
+            "user",
+            "a",
+            "漢漢",
+            "<|endoftext|>",
+            "data:image/png;base64,AAAA",
+            "\u{1}\n\"",
+        ];
+        let leaf = prop_oneof![
+            prop::sample::select(TEXTS).prop_map(serde_json::Value::from),
+            any::<u32>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+        ];
+        leaf.prop_recursive(6, 48, 6, |value| {
+            prop_oneof![
+                prop::collection::vec(value.clone(), 0..6).prop_map(serde_json::Value::from),
+                prop::collection::vec((prop::sample::select(NAMES), value), 0..6).prop_map(
+                    |members| members
+                        .into_iter()
+                        .map(|(name, value)| (name.to_string(), value))
+                        .collect::<serde_json::Map<_, _>>()
+                        .into()
+                ),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+        #[test]
+        fn no_body_counts_above_its_bound(name in "messages|input|prompt|tools|system", value in anything()) {
+            let body = json!({name: value});
+            for endpoint in [
+                Endpoint::ChatCompletions,
+                Endpoint::Completions,
+                Endpoint::Responses,
+                Endpoint::Embeddings,
+                Endpoint::Messages,
+            ] {
+                for model in ["gpt-4o", "claude-sonnet-4-5", "gpt-4o-mini"] {
+                    count(endpoint.clone(), model, body.clone());
+                }
+            }
+        }
     }
 }

@@ -91,7 +91,7 @@ impl<'m> Tally<'m> {
 
     /// A document, encoded or only named.
     pub(super) fn document(&mut self, base64_bytes: usize) {
-        self.add_media(media::document_tokens(base64_bytes as u64 / 4 * 3));
+        self.add_media(media::document_tokens(1, base64_bytes as u64 / 4 * 3));
     }
 
     fn add_media(&mut self, tokens: u64) {
