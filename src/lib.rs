@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod account;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod ids;

@@ -1,6 +1,12 @@
 //! Price tables: dollars per token by class, each row valid from a day.
 
+mod billed;
+mod class;
 mod cost;
+pub mod import;
+pub mod listing;
+mod parts;
+pub mod toml_text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +17,9 @@ use jiff::civil::Date;
 use crate::money::Money;
 use crate::plan::ModelPattern;
 
+pub use class::Class;
 pub use cost::{Cost, CostByClass, CostError};
+pub use parts::{Part, Priced, price_parts};
 
 /// The price of *one* unit (token, request, image, second, call) of each class, in exact money.
 /// A class without a price of its own costs what the class that contains it costs: a cache read without
@@ -46,6 +54,36 @@ pub struct Rates {
     pub second: Option<Money>,
     /// Each call of the provider's own web search.
     pub web_search: Option<Money>,
+}
+
+impl Rates {
+    /// Every class by its name in `prices.toml`, in the order of that file.
+    pub fn classes(&self) -> [(Class, Option<Money>); 14] {
+        Class::ALL.map(|class| {
+            let mut rates = self.clone();
+            (class, *rates.class_mut(class))
+        })
+    }
+
+    /// The price of a class.
+    pub fn class_mut(&mut self, class: Class) -> &mut Option<Money> {
+        match class {
+            Class::Input => &mut self.input,
+            Class::CacheReadInput => &mut self.cache_read_input,
+            Class::CacheWriteInput => &mut self.cache_write_input,
+            Class::CacheWrite1hInput => &mut self.cache_write_1h_input,
+            Class::AudioInput => &mut self.audio_input,
+            Class::ImageInput => &mut self.image_input,
+            Class::Output => &mut self.output,
+            Class::ReasoningOutput => &mut self.reasoning_output,
+            Class::AudioOutput => &mut self.audio_output,
+            Class::ImageOutput => &mut self.image_output,
+            Class::Request => &mut self.request,
+            Class::Image => &mut self.image,
+            Class::Second => &mut self.second,
+            Class::WebSearch => &mut self.web_search,
+        }
+    }
 }
 
 /// One price of one model, from a day on.
@@ -94,6 +132,18 @@ pub struct PricedModel {
     pub max_output_tokens: Option<u64>,
     /// Its prices, ascending by day.
     pub rows: Vec<PriceRow>,
+}
+
+impl PricedModel {
+    /// The price that held on a day (UTC): the latest row that began on or before it. `None` before the first.
+    pub fn row_on(&self, day: Date) -> Option<&PriceRow> {
+        self.rows.iter().rev().find(|row| row.from <= day)
+    }
+
+    /// The row after the one that held on a day.
+    pub fn row_after(&self, day: Date) -> Option<&PriceRow> {
+        self.rows.iter().find(|row| row.from > day)
+    }
 }
 
 /// Which price was used: the ledger's `priced_by`.
@@ -148,16 +198,11 @@ impl PriceTable {
         })
     }
 
-    /// The price of a model that held at a moment: the entry, and its latest row that began on or before that day (UTC).
+    /// The price of a model that held at a moment: the entry, and its row of that day (UTC).
     pub fn price(&self, model: &str, at: Timestamp) -> Option<(&Arc<PricedModel>, &PriceRow)> {
         let entry = self.model(model)?;
         let day = jiff::tz::Offset::UTC.to_datetime(at).date();
-        entry
-            .rows
-            .iter()
-            .rev()
-            .find(|row| row.from <= day)
-            .map(|row| (entry, row))
+        entry.row_on(day).map(|row| (entry, row))
     }
 
     /// Every entry once, in no order.
@@ -167,5 +212,78 @@ impl PriceTable {
             .filter(|(name, entry)| **name == entry.model)
             .map(|(_, entry)| entry)
             .chain(self.globs.iter().map(|(_, entry)| entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    fn model(name: &str, aliases: &[&str], days: &[Date]) -> PricedModel {
+        let row = |from: &Date| PriceRow {
+            from: *from,
+            rates: Rates::default(),
+            above: Vec::new(),
+            tiers: BTreeMap::new(),
+            source: "a test".into(),
+        };
+        PricedModel {
+            model: name.into(),
+            aliases: aliases.iter().map(|alias| Arc::from(*alias)).collect(),
+            tokenizer: None,
+            max_output_tokens: None,
+            rows: days.iter().map(row).collect(),
+        }
+    }
+
+    fn table() -> PriceTable {
+        let day = [date(2024, 1, 1)];
+        PriceTable::new([
+            model("gpt-*", &[], &day),
+            model("gpt-4o", &["gpt-4o-2024-11-20"], &day),
+            model("gpt-4o-*", &[], &day),
+        ])
+    }
+
+    #[test]
+    fn an_exact_name_or_an_alias_wins_over_globs_and_the_longest_glob_over_others() {
+        let table = table();
+        for (asked, entry) in [
+            ("gpt-4o", Some("gpt-4o")),
+            ("gpt-4o-2024-11-20", Some("gpt-4o")),
+            ("gpt-4o-2024-05-13", Some("gpt-4o-*")),
+            ("gpt-5", Some("gpt-*")),
+            ("GPT-5", None),
+            ("openai/gpt-4o", None),
+            ("", None),
+        ] {
+            let found = table.model(asked).map(|entry| &*entry.model);
+            assert_eq!(found, entry, "{asked}");
+        }
+    }
+
+    #[test]
+    fn every_entry_is_listed_once() {
+        let table = table();
+        let mut names: Vec<&str> = table.models().map(|entry| &*entry.model).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["gpt-*", "gpt-4o", "gpt-4o-*"]);
+    }
+
+    #[test]
+    fn a_row_holds_from_its_first_moment_in_utc_until_the_next() {
+        let days = [date(2024, 10, 2), date(2024, 5, 13)];
+        let table = PriceTable::new([model("gpt-4o", &[], &days)]);
+        for (at, from) in [
+            ("2024-05-12T23:59:59Z", None),
+            ("2024-05-13T00:00:00Z", Some(date(2024, 5, 13))),
+            ("2024-10-01T23:59:59Z", Some(date(2024, 5, 13))),
+            ("2024-10-01T20:00:00-04:00", Some(date(2024, 10, 2))),
+            ("2030-01-01T00:00:00Z", Some(date(2024, 10, 2))),
+        ] {
+            let found = table.price("gpt-4o", at.parse().unwrap());
+            assert_eq!(found.map(|(_, row)| row.from), from, "{at}");
+        }
     }
 }

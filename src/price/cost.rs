@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::billed::Billed;
 use super::{Above, PriceRow, Rates};
 use crate::money::Money;
 use crate::tokens::Usage;
@@ -24,7 +25,7 @@ pub struct CostByClass {
     pub reasoning_output: Money,
     /// Audio and image output.
     pub media_output: Money,
-    /// By the request, the image, the second or the call.
+    /// By the request or by the call of a search.
     pub other: Money,
 }
 
@@ -69,6 +70,9 @@ pub struct Cost {
     pub by_class: CostByClass,
     /// What the same tokens would have cost at the standard tier without any cache: the saving is the difference.
     pub undiscounted: Money,
+    /// Whether something was used for which the row has no price at all, so that the cost is too low: tokens of a row
+    /// that prices neither them nor the request, or searches of a row without `web_search`.
+    pub incomplete: bool,
 }
 
 /// Why a usage cannot be priced exactly.
@@ -82,54 +86,52 @@ pub enum CostError {
 impl PriceRow {
     /// The exact cost of a usage under this row.
     ///
-    /// `service_tier` is what the upstream says it served (`default`, `standard`, `auto` and unknown names have the
-    /// standard price). A long-context tier applies to the whole request when `input_tokens` exceeds its threshold.
+    /// `service_tier` is what the upstream says it served: the rates of the tier of that name over the standard ones, class
+    /// by class (`default`, `standard` and any name that the row does not know have the standard price). A long-context
+    /// tier applies to the whole request when `input_tokens` exceeds its threshold; where several do, the highest.
     ///
     /// # Errors
     /// [`CostError::Overflow`] when a product leaves 128 bits: impossible for usages below [`crate::tokens::ABSURD_TOKENS`].
     pub fn cost(&self, usage: &Usage, service_tier: Option<&str>) -> Result<Cost, CostError> {
-        let standard = layer(None, &self.rates, &self.above, usage.input_tokens);
+        self.cost_of(usage, service_tier, 1)
+    }
+
+    /// The cost, with so many fees by the request.
+    pub(super) fn cost_of(
+        &self,
+        usage: &Usage,
+        service_tier: Option<&str>,
+        requests: u64,
+    ) -> Result<Cost, CostError> {
+        let standard = self.rates.at(usage.input_tokens, &self.above);
         let rates = match service_tier.and_then(|tier| self.tiers.get(tier)) {
-            Some(tier) => layer(
-                Some(&standard),
-                &tier.rates,
-                &tier.above,
-                usage.input_tokens,
-            ),
+            Some(tier) => tier.rates.or(&standard).at(usage.input_tokens, &tier.above),
             None => standard.clone(),
         };
-        let by_class = price(&rates, usage)?;
         let uncached = Usage {
             cache_read_input_tokens: 0,
             cache_write_input_tokens: 0,
             cache_write_1h_input_tokens: 0,
             ..*usage
         };
-        let undiscounted = price(&standard, &uncached)?.total();
         Ok(Cost {
-            by_class,
-            undiscounted,
+            by_class: rates.cost(usage, requests)?,
+            undiscounted: standard.cost(&uncached, requests)?.total(),
+            incomplete: rates.leaves_out(usage),
         })
     }
 }
 
-/// The rates that hold for a request of that input length: the tier's own over the ones below it.
-fn layer(below: Option<&Rates>, rates: &Rates, above: &[Above], input_tokens: u64) -> Rates {
-    let mut effective = match below {
-        Some(below) => rates.or(below),
-        None => rates.clone(),
-    };
-    if let Some(tier) = above
-        .iter()
-        .rev()
-        .find(|tier| input_tokens > tier.input_tokens)
-    {
-        effective = tier.rates.or(&effective);
-    }
-    effective
-}
-
 impl Rates {
+    /// The rates that hold for a request of that input length: the long-context tier's over these.
+    fn at(&self, input_tokens: u64, above: &[Above]) -> Rates {
+        above
+            .iter()
+            .filter(|tier| input_tokens > tier.input_tokens)
+            .max_by_key(|tier| tier.input_tokens)
+            .map_or_else(|| self.clone(), |tier| tier.rates.or(self))
+    }
+
     /// These rates, and `other`'s where these say nothing.
     fn or(&self, other: &Rates) -> Rates {
         Rates {
@@ -149,74 +151,55 @@ impl Rates {
             web_search: self.web_search.or(other.web_search),
         }
     }
+
+    /// Tokens times rates, class by class. A class without a rate costs what the class that contains it costs.
+    fn cost(&self, usage: &Usage, requests: u64) -> Result<CostByClass, CostError> {
+        let billed = Billed::of(usage);
+        let cache_write = self.cache_write_input.or(self.input);
+        let cache_write_1h = self.cache_write_1h_input.or(cache_write);
+        Ok(CostByClass {
+            input: sum([(self.input, billed.input)])?,
+            cache_read_input: sum([(self.cache_read_input.or(self.input), billed.cache_read)])?,
+            cache_write_input: sum([
+                (cache_write, billed.cache_write),
+                (cache_write_1h, billed.cache_write_1h),
+            ])?,
+            media_input: sum([
+                (self.audio_input.or(self.input), billed.audio_input),
+                (self.image_input.or(self.input), billed.image_input),
+            ])?,
+            output: sum([(self.output, billed.output)])?,
+            reasoning_output: sum([(self.reasoning_output.or(self.output), billed.reasoning)])?,
+            media_output: sum([
+                (self.audio_output.or(self.output), billed.audio_output),
+                (self.image_output.or(self.output), billed.image_output),
+            ])?,
+            other: sum([
+                (self.request, requests),
+                (self.web_search, usage.web_search_requests),
+            ])?,
+        })
+    }
+
+    /// Whether something was used that these rates know nothing of. A row with a price by the request, the image or the
+    /// second asks nothing for tokens, and one without `output` (embeddings) nothing for the answer.
+    fn leaves_out(&self, usage: &Usage) -> bool {
+        let by_the_piece = self.request.or(self.image).or(self.second).is_some();
+        let tokens_are_priced = self.input.or(self.output).is_some() || by_the_piece;
+        (usage.total_tokens() > 0 && !tokens_are_priced)
+            || (usage.web_search_requests > 0 && self.web_search.is_none())
+    }
 }
 
-fn price(rates: &Rates, usage: &Usage) -> Result<CostByClass, CostError> {
-    let times = |rate: Option<Money>, tokens: u64| {
-        rate.unwrap_or(Money::ZERO)
-            .checked_mul(tokens)
-            .ok_or(CostError::Overflow)
-    };
-    let input = rates.input;
-    let cache_write = rates.cache_write_input.or(input);
-    let written_1h = usage
-        .cache_write_1h_input_tokens
-        .min(usage.cache_write_input_tokens);
-    let written = usage.cache_write_input_tokens - written_1h;
-    // A provider may report more cached than prompt tokens (WIRE.md, "Seen in recordings" 2): parts never push the rest below 0.
-    let plain_input = [
-        usage.cache_read_input_tokens,
-        usage.cache_write_input_tokens,
-        usage.audio_input_tokens,
-        usage.image_input_tokens,
-    ]
-    .iter()
-    .fold(usage.input_tokens, |rest, part| rest.saturating_sub(*part));
-    let plain_output = [
-        usage.reasoning_output_tokens,
-        usage.audio_output_tokens,
-        usage.image_output_tokens,
-    ]
-    .iter()
-    .fold(usage.output_tokens, |rest, part| rest.saturating_sub(*part));
-    let cache_write_input = times(cache_write, written)?
-        .checked_add(times(
-            rates.cache_write_1h_input.or(cache_write),
-            written_1h,
-        )?)
-        .ok_or(CostError::Overflow)?;
-    let media_input = times(rates.audio_input.or(input), usage.audio_input_tokens)?
-        .checked_add(times(
-            rates.image_input.or(input),
-            usage.image_input_tokens,
-        )?)
-        .ok_or(CostError::Overflow)?;
-    let media_output = times(
-        rates.audio_output.or(rates.output),
-        usage.audio_output_tokens,
-    )?
-    .checked_add(times(
-        rates.image_output.or(rates.output),
-        usage.image_output_tokens,
-    )?)
-    .ok_or(CostError::Overflow)?;
-    let other = times(rates.request, 1)?
-        .checked_add(times(rates.web_search, usage.web_search_requests)?)
-        .ok_or(CostError::Overflow)?;
-    Ok(CostByClass {
-        input: times(input, plain_input)?,
-        cache_read_input: times(
-            rates.cache_read_input.or(input),
-            usage.cache_read_input_tokens,
-        )?,
-        cache_write_input,
-        media_input,
-        output: times(rates.output, plain_output)?,
-        reasoning_output: times(
-            rates.reasoning_output.or(rates.output),
-            usage.reasoning_output_tokens,
-        )?,
-        media_output,
-        other,
-    })
+fn sum<const N: usize>(terms: [(Option<Money>, u64); N]) -> Result<Money, CostError> {
+    terms
+        .into_iter()
+        .try_fold(Money::ZERO, |total, (rate, count)| {
+            let product = rate.unwrap_or(Money::ZERO).checked_mul(count)?;
+            total.checked_add(product)
+        })
+        .ok_or(CostError::Overflow)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Is a figure of the price map plausible? Each rule stands for errors that real maps had.
+
+use super::Warnings;
+use super::entry::Figures;
+use crate::money::Money;
+use crate::price::{Class, Rates};
+
+/// What a model makes, as far as its prices differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Text for text.
+    Text,
+    /// Vectors, scores, verdicts: the answer costs nothing.
+    NoOutput,
+    /// Images.
+    Image,
+    /// Text out of sound.
+    Audio,
+}
+
+impl Kind {
+    /// By the map's `mode`.
+    pub(super) fn of(mode: Option<&str>) -> Kind {
+        match mode {
+            Some("embedding" | "rerank" | "moderation" | "evaluation") => Kind::NoOutput,
+            Some("image_generation" | "image_edit") => Kind::Image,
+            Some("audio_transcription") => Kind::Audio,
+            _ => Kind::Text,
+        }
+    }
+}
+
+/// Takes out of an entry's figures what cannot be right, with a warning each. `false` when nothing is left to bill with.
+pub(super) fn check(
+    name: &str,
+    kind: Kind,
+    figures: &mut Figures,
+    warnings: &mut Warnings,
+) -> bool {
+    let mut standard = figures.get(&(None, 0)).cloned().unwrap_or_default();
+    if !has_a_price(&standard) {
+        return false;
+    }
+    let ceiling = Money::from_usd(if kind == Kind::NoOutput { 10 } else { 2000 });
+    for (class, price) in [
+        (Class::Input, standard.input),
+        (Class::Output, standard.output),
+    ] {
+        if price.is_some_and(|price| price.saturating_mul(1_000_000) > ceiling) {
+            let name_of = class.name();
+            warnings.add(
+                name,
+                format!("{name_of} costs more than {ceiling} dollars per million, model left out"),
+            );
+            return false;
+        }
+    }
+    if kind == Kind::Text
+        && let (Some(input), Some(output)) = (standard.input, standard.output)
+        && output < input
+        && output > Money::ZERO
+    {
+        warnings.add(
+            name,
+            "the output is cheaper than the input, which may be swapped: model left out",
+        );
+        return false;
+    }
+    for ((tier, threshold), rates) in figures.iter_mut() {
+        let label = label(tier.as_deref(), *threshold);
+        drop_zeros(rates);
+        check_cache(name, &label, rates, warnings);
+        if tier.is_none() && *threshold == 0 {
+            standard = rates.clone();
+        }
+    }
+    let at_threshold: Vec<(u64, Rates)> = figures
+        .iter()
+        .filter(|((tier, threshold), _)| tier.is_none() && *threshold > 0)
+        .map(|((_, threshold), rates)| (*threshold, rates.clone()))
+        .collect();
+    for ((tier, threshold), rates) in figures.iter_mut() {
+        let label = label(tier.as_deref(), *threshold);
+        // Against the same class one step nearer to the standard price.
+        let base = match (tier, threshold) {
+            (None, 0) => continue,
+            (None, _) => &standard,
+            (Some(_), threshold) => at_threshold
+                .iter()
+                .find(|(of, _)| of == threshold)
+                .map_or(&standard, |(_, rates)| rates),
+        };
+        let (least, most) = match tier.as_deref() {
+            None => (10, 100),
+            Some("batch" | "flex") => (1, 10),
+            Some(_) => (10, 100),
+        };
+        for (class, price) in rates.classes() {
+            let (Some(price), Some(standard)) = (price, *base.clone().class_mut(class)) else {
+                continue;
+            };
+            let tenths = price.saturating_mul(10);
+            if tenths < standard.saturating_mul(least) || tenths > standard.saturating_mul(most) {
+                let text = class.price_text(price);
+                let beside = class.price_text(standard);
+                let class_name = class.name();
+                warnings.add(
+                    name,
+                    format!("{class_name} {label}is {text} beside {beside}: left out"),
+                );
+                *rates.class_mut(class) = None;
+            }
+        }
+    }
+    figures.retain(|_, rates| *rates != Rates::default());
+    true
+}
+
+fn has_a_price(rates: &Rates) -> bool {
+    rates.classes().iter().any(|(class, price)| {
+        *class != Class::WebSearch && price.is_some_and(|price| price > Money::ZERO)
+    })
+}
+
+/// A price of 0 means that there is none: embeddings have no output, DeepSeek has no fee for cache writes.
+fn drop_zeros(rates: &mut Rates) {
+    for class in Class::ALL {
+        let price = rates.class_mut(class);
+        if *price == Some(Money::ZERO) {
+            *price = None;
+        }
+    }
+}
+
+/// Cache reads never cost more than the input, writes between once and twice the input, hour-long ones up to three
+/// times. One map had the hour-long price of Claude Sonnet at Haiku and Opus (24 and 0.4 times), another the price of a
+/// read in the place of a write.
+fn check_cache(name: &str, label: &str, rates: &mut Rates, warnings: &mut Warnings) {
+    let Some(input) = rates.input else {
+        return;
+    };
+    for (class, least, most) in [
+        (Class::CacheReadInput, 0, 1),
+        (Class::CacheWriteInput, 1, 2),
+        (Class::CacheWrite1hInput, 1, 3),
+    ] {
+        let price = rates.class_mut(class);
+        let Some(asked) = *price else {
+            continue;
+        };
+        if asked < input.saturating_mul(least) || asked > input.saturating_mul(most) {
+            let (class_name, text) = (class.name(), class.price_text(asked));
+            let beside = Class::Input.price_text(input);
+            warnings.add(
+                name,
+                format!("{class_name} {label}is {text} beside an input of {beside}: left out"),
+            );
+            *price = None;
+        }
+    }
+}
+
+fn label(tier: Option<&str>, threshold: u64) -> String {
+    let mut label = String::new();
+    if let Some(tier) = tier {
+        label.push_str(&format!("of the tier {tier} "));
+    }
+    if threshold > 0 {
+        label.push_str(&format!("above {threshold} tokens "));
+    }
+    label
+}
