@@ -1,1 +1,159 @@
 //! Margins: revenue, cost, projection, what-if and advice, read from the ledger; never on the request path.
+//!
+//! ```text
+//! store ──▶ reading ──▶ tally ─────────▶ assemble ──▶ report ──▶ JSON, CSV, table
+//!           rollups:    sums by          revenue      rows and
+//!           days, edge  account, plan    against      a total
+//!           hours, a    and row          them
+//!           few entries                     ▲
+//! directory, account events ──▶ books ──▶ tenure, worth
+//! ```
+//!
+//! A what-if is the same pass over other rows (traffic mapped to another model's price, cut at a limit) or with other
+//! books (another plan price); advice searches for the price or the limit and proves it with the what-if.
+
+mod assemble;
+pub mod books;
+pub mod concentration;
+mod days;
+mod forecast;
+mod ratio;
+mod reading;
+pub mod report;
+mod show;
+mod tally;
+pub mod tenure;
+mod worth;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::ids::PlanId;
+use crate::ledger::store::{Store, StoreError, TimeRange};
+
+pub use books::Books;
+pub use reading::Progress;
+pub use report::{Report, Row};
+pub use show::{csv, table};
+
+/// What the rows of a report are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Plans.
+    #[default]
+    Plan,
+    /// Accounts.
+    Account,
+    /// Models, as they were asked for.
+    Model,
+    /// Keys.
+    Key,
+    /// Upstreams.
+    Upstream,
+    /// Tags of requests and accounts (`feature=search`); a request with several stands in several rows.
+    Tag,
+    /// UTC days.
+    Day,
+}
+
+impl By {
+    /// How revenue is told apart between rows, for the reader of the figures.
+    fn method(self) -> &'static str {
+        match self {
+            By::Plan | By::Account => {
+                "each plan's price is spread evenly over its billing period; refunds count when they are made"
+            }
+            By::Day => "each plan's price is spread evenly over its billing period, day by day",
+            By::Model | By::Key | By::Upstream => {
+                "each account's revenue and fixed costs are shared out to its rows by what their use cost"
+            }
+            By::Tag => {
+                "each account's revenue and fixed costs are shared out by what use cost; rows overlap where requests have several tags"
+            }
+        }
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum MarginError {
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A plan is priced in a currency without a rate table.
+    #[error("plan {plan}: there is no rate table for {currency}")]
+    NoRate {
+        /// The plan.
+        plan: PlanId,
+        /// Its currency.
+        currency: Arc<str>,
+    },
+    /// A plan that does not exist.
+    #[error("there is no plan {0}")]
+    NoSuchPlan(PlanId),
+    /// A range that ends before it begins.
+    #[error("the range ends ({until}) before it begins ({since})")]
+    EmptyRange {
+        /// Its first moment.
+        since: Timestamp,
+        /// Its end.
+        until: Timestamp,
+    },
+    /// A report could not be written as JSON.
+    #[error("the report could not be written: {0}")]
+    Json(serde_json::Error),
+}
+
+/// Revenue against cost over a time range, as it stands at `now`.
+///
+/// # Errors
+/// [`MarginError::Store`] when the ledger cannot be read.
+pub fn report(
+    store: &dyn Store,
+    books: &Books,
+    by: By,
+    range: TimeRange,
+    now: Timestamp,
+    progress: Progress<'_>,
+) -> Result<Report, MarginError> {
+    let frame = assemble::Frame::new(range, now);
+    let mut tally = tally::Tally::new(by, books);
+    reading::read(
+        store,
+        books,
+        &frame,
+        now,
+        by,
+        progress,
+        &mut |row, tags, part| match tags {
+            Some(tags) if by == By::Tag => tally.add_tagged(row, tags, books, part),
+            _ => tally.add(row, part),
+        },
+    )?;
+    Ok(assemble::assemble(books, &mut tally, &frame))
+}
+
+/// The range of a report: from `since` (the first of the current calendar month unless given) to `until` (now unless
+/// given), in whole milliseconds.
+///
+/// # Errors
+/// [`MarginError::EmptyRange`] when it ends before it begins.
+pub fn range(
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<TimeRange, MarginError> {
+    let whole = |at: Timestamp| days::timestamp_of(at.as_millisecond());
+    let until = whole(until.unwrap_or(now));
+    let since = match since {
+        Some(since) => whole(since),
+        None => days::timestamp_of(days::month_start(until.min(now).as_millisecond())),
+    };
+    if since > until {
+        return Err(MarginError::EmptyRange { since, until });
+    }
+    Ok(TimeRange { since, until })
+}

@@ -102,6 +102,44 @@ pub struct RollupRow {
     pub failed_cost: Money,
 }
 
+impl RollupRow {
+    /// The row, at [`Grain::Hour`], that a single entry makes.
+    pub fn of(entry: &Entry) -> RollupRow {
+        const HOUR_MS: i64 = 3_600_000;
+        let started_ms = entry.started_at.as_millisecond();
+        let hour_ms = started_ms - started_ms.rem_euclid(HOUR_MS);
+        let counted = u64::from(entry.corrects.is_none());
+        let cost_of = |outcomes: &[Outcome]| {
+            if outcomes.contains(&entry.outcome) {
+                entry.cost_usd()
+            } else {
+                Money::ZERO
+            }
+        };
+        RollupRow {
+            start: Timestamp::from_millisecond(hour_ms).unwrap_or(entry.started_at),
+            lineage: Arc::clone(&entry.lineage),
+            plan: entry.plan.clone(),
+            key: Some(entry.key.clone()),
+            model: entry.model.clone(),
+            served_model: entry.served_model.clone(),
+            upstream: entry.upstream.clone(),
+            service_tier: entry.service_tier.clone(),
+            input_band: input_band(entry.usage.input_tokens),
+            requests: counted,
+            unpriced_requests: entry.unpriced_delta(),
+            outcomes: Outcome::ALL
+                .map(|outcome| if outcome == entry.outcome { counted } else { 0 }),
+            retries: u64::from(entry.retries),
+            usage: entry.usage,
+            cost: entry.cost,
+            undiscounted: entry.undiscounted,
+            client_closed_cost: cost_of(&[Outcome::ClientClosed]),
+            failed_cost: cost_of(&[Outcome::UpstreamFailed, Outcome::Interrupted]),
+        }
+    }
+}
+
 /// Upper edges (inclusive) of the bands of `input_tokens` in rollups: the thresholds of the long-context tiers in use.
 /// Band 0 is up to the first edge; the last band is everything above the last edge.
 pub const INPUT_BANDS: [u64; 4] = [128_000, 200_000, 256_000, 272_000];

@@ -1,0 +1,245 @@
+//! Which rows a report reads: daily sums for whole days, hourly ones for the hours at a range's edges, single entries
+//! for what is left of an hour.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::By;
+use super::assemble::Frame;
+use super::books::Books;
+use super::days::{DAY_MS, HOUR_MS, day_number, day_start, timestamp_of};
+use super::forecast::LOOK_BACK_DAYS;
+use super::tally::Part;
+use crate::ledger::store::{EntryFilter, Grain, RollupRow, Store, StoreError, TimeRange};
+use crate::period::WindowSpan;
+
+/// Told how much of the time to be read is done, and how much there is, both in milliseconds.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+/// What is read: a row, the tags of the entry where it is one, and where it lies.
+pub(super) type EachRow<'a> = &'a mut dyn FnMut(&RollupRow, Option<&[Tag]>, Part);
+
+/// A name and a value that a caller attributes a request to.
+pub(super) type Tag = (Arc<str>, Arc<str>);
+
+/// How a stretch of time is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Rollup(Grain),
+    Entries,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    source: Source,
+    part: Part,
+    span: WindowSpan,
+}
+
+/// Reads all rows of a report, and those before it that rates and overage quotas need.
+pub(super) fn read(
+    store: &dyn Store,
+    books: &Books,
+    frame: &Frame,
+    now: Timestamp,
+    by: By,
+    progress: Progress<'_>,
+    each: EachRow<'_>,
+) -> Result<(), StoreError> {
+    let grain = match by {
+        By::Key | By::Upstream => Grain::Hour,
+        By::Plan | By::Account | By::Model | By::Tag | By::Day => Grain::Day,
+    };
+    let before = WindowSpan {
+        start_ms: history_start(books, frame),
+        end_ms: frame.passed.start_ms,
+    };
+    let mut segments = segments(before, grain, Part::Before);
+    if by == By::Tag {
+        segments.push(Segment {
+            source: Source::Entries,
+            part: Part::Within,
+            span: frame.passed,
+        });
+    } else {
+        let mut within = frame.passed;
+        if within.end_ms >= now.as_millisecond() {
+            // Nothing has started after now, so the running day's (or hour's) sums may be taken whole.
+            within.end_ms = ceil(within.end_ms, unit(grain));
+        }
+        segments.extend(self::segments(within, grain, Part::Within));
+    }
+    read_segments(store, &segments, progress, each)
+}
+
+fn read_segments(
+    store: &dyn Store,
+    segments: &[Segment],
+    progress: Progress<'_>,
+    each: EachRow<'_>,
+) -> Result<(), StoreError> {
+    let total: i64 = segments
+        .iter()
+        .map(|segment| segment.span.duration_ms())
+        .sum();
+    let mut done = 0;
+    for segment in segments {
+        for chunk in chunks(segment.span, total) {
+            let range = TimeRange {
+                since: timestamp_of(chunk.start_ms),
+                until: timestamp_of(chunk.end_ms),
+            };
+            match segment.source {
+                Source::Rollup(grain) => {
+                    store.rollup(grain, range, &mut |row| each(row, None, segment.part))?;
+                }
+                Source::Entries => {
+                    let filter = EntryFilter {
+                        since: Some(range.since),
+                        until: Some(range.until),
+                        ..EntryFilter::default()
+                    };
+                    store.scan(&filter, &mut |entry| {
+                        let row = RollupRow::of(&entry);
+                        each(&row, Some(&entry.tags), segment.part);
+                        true
+                    })?;
+                }
+            }
+            done += chunk.duration_ms();
+            progress(done.unsigned_abs(), total.unsigned_abs());
+        }
+    }
+    Ok(())
+}
+
+/// Long stretches are read in whole days, about thirty pieces in all, so that progress can be shown.
+fn chunks(span: WindowSpan, total_ms: i64) -> impl Iterator<Item = WindowSpan> {
+    let step = ceil(total_ms / 32, DAY_MS).max(DAY_MS);
+    let mut at = span.start_ms;
+    std::iter::from_fn(move || {
+        let start_ms = at;
+        at = span.end_ms.min(at.saturating_add(step));
+        (start_ms < at).then_some(WindowSpan {
+            start_ms,
+            end_ms: at,
+        })
+    })
+}
+
+/// How far back a report must look: to the days that rates are taken from, and to the start of the billing periods
+/// whose quota is charged beyond.
+fn history_start(books: &Books, frame: &Frame) -> i64 {
+    let since = frame.passed.start_ms;
+    let rates = day_start(day_number(frame.passed.end_ms).saturating_sub(LOOK_BACK_DAYS));
+    let quotas = books
+        .accounts()
+        .iter()
+        .flat_map(|book| &book.tenures)
+        .filter(|tenure| tenure.plan.overage.is_some() && tenure.span.contains(since))
+        .map(|tenure| tenure.period(since).start_ms);
+    quotas.fold(rates.min(since), i64::min)
+}
+
+fn unit(grain: Grain) -> i64 {
+    match grain {
+        Grain::Day => DAY_MS,
+        Grain::Hour => HOUR_MS,
+    }
+}
+
+/// Cuts a stretch of time into what can be read at the grain, and the finer pieces at its edges.
+fn segments(span: WindowSpan, grain: Grain, part: Part) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    cut(span, Source::Rollup(grain), part, &mut segments);
+    segments
+}
+
+fn cut(span: WindowSpan, source: Source, part: Part, segments: &mut Vec<Segment>) {
+    if span.duration_ms() == 0 {
+        return;
+    }
+    let Source::Rollup(grain) = source else {
+        segments.push(Segment { source, part, span });
+        return;
+    };
+    let finer = match grain {
+        Grain::Day => Source::Rollup(Grain::Hour),
+        Grain::Hour => Source::Entries,
+    };
+    let whole = WindowSpan {
+        start_ms: ceil(span.start_ms, unit(grain)),
+        end_ms: floor(span.end_ms, unit(grain)),
+    };
+    if whole.duration_ms() == 0 {
+        cut(span, finer, part, segments);
+        return;
+    }
+    let edge = |start_ms, end_ms| WindowSpan { start_ms, end_ms };
+    cut(edge(span.start_ms, whole.start_ms), finer, part, segments);
+    segments.push(Segment {
+        source,
+        part,
+        span: whole,
+    });
+    cut(edge(whole.end_ms, span.end_ms), finer, part, segments);
+}
+
+fn floor(ms: i64, unit: i64) -> i64 {
+    ms.div_euclid(unit).saturating_mul(unit)
+}
+
+fn ceil(ms: i64, unit: i64) -> i64 {
+    floor(ms.saturating_add(unit - 1), unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap().as_millisecond()
+    }
+
+    #[test]
+    fn edges_of_a_range_are_read_finer_than_its_whole_days() {
+        let span = WindowSpan {
+            start_ms: at("2025-03-01T22:30:00Z"),
+            end_ms: at("2025-03-04T01:00:00Z"),
+        };
+        let read: Vec<(Source, String)> = segments(span, Grain::Day, Part::Within)
+            .into_iter()
+            .map(|segment| {
+                let span = segment.span;
+                let text = |ms| timestamp_of(ms).to_string()[8..16].to_owned();
+                (
+                    segment.source,
+                    format!("{} {}", text(span.start_ms), text(span.end_ms)),
+                )
+            })
+            .collect();
+        let expected = [
+            (Source::Entries, "01T22:30 01T23:00"),
+            (Source::Rollup(Grain::Hour), "01T23:00 02T00:00"),
+            (Source::Rollup(Grain::Day), "02T00:00 04T00:00"),
+            (Source::Rollup(Grain::Hour), "04T00:00 04T01:00"),
+        ];
+        let expected: Vec<(Source, String)> = expected
+            .into_iter()
+            .map(|(source, text)| (source, text.to_owned()))
+            .collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_range_within_an_hour_is_read_by_the_entry() {
+        let span = WindowSpan {
+            start_ms: at("2025-03-01T22:30:00Z"),
+            end_ms: at("2025-03-01T22:45:00Z"),
+        };
+        let read = segments(span, Grain::Day, Part::Within);
+        assert_eq!(read.len(), 1);
+        assert_eq!((read[0].source, read[0].span), (Source::Entries, span));
+    }
+}

@@ -1,0 +1,226 @@
+//! Revenue: by the second, through plan changes, refunds, trials, fees, currencies and overage.
+
+use jiff::Timestamp;
+use weir::config::{Currency, ExchangeRate};
+use weir::ledger::store::AccountChange;
+use weir::margin::{Books, By, MarginError};
+use weir::money::Money;
+use weir::plan::{Amount, Overage, OverageCharge, PaymentFee, Period, Plan};
+
+use crate::memory::Memory;
+use crate::world::*;
+
+fn books(
+    plans: Vec<Plan>,
+    accounts: Vec<weir::plan::Account>,
+    events: &[weir::ledger::store::AccountEvent],
+) -> Books {
+    Books::new(plans, accounts, events, &[]).unwrap()
+}
+
+fn revenue(books: &Books, since: &str, until: &str) -> Money {
+    let store = Memory::default();
+    report(&store, books, By::Plan, range(since, until), "2026-01-01")
+        .total
+        .revenue_usd
+}
+
+#[test]
+fn a_price_is_earned_by_the_second_and_adds_up_to_the_price() {
+    let books = books(
+        vec![plan("pro", "200.00")],
+        vec![account("a", "pro", "2025-01-31")],
+        &[],
+    );
+    // The period from 28 February to 31 March has 31 days.
+    assert_eq!(revenue(&books, "2025-02-28", "2025-03-31"), usd("200"));
+    let one_second = revenue(&books, "2025-03-01T00:00:00Z", "2025-03-01T00:00:01Z");
+    assert!(
+        (one_second - usd("0.000074671445")).picos().abs() <= 1,
+        "{one_second}"
+    );
+    let cuts = [
+        "2025-02-28",
+        "2025-03-03T04:05:06.789Z",
+        "2025-03-11T11:11:11Z",
+        "2025-03-30T23:59:59.999Z",
+        "2025-03-31",
+    ];
+    let parts: Money = cuts
+        .windows(2)
+        .map(|cut| revenue(&books, cut[0], cut[1]))
+        .sum();
+    assert_eq!(parts, usd("200"));
+}
+
+#[test]
+fn revenue_is_recognised_up_to_now_and_what_lies_ahead_is_projected() {
+    let books = books(
+        vec![plan("pro", "310.00")],
+        vec![account("a", "pro", "2025-03-01")],
+        &[],
+    );
+    let store = Memory::default();
+    let whole = range("2025-03-01", "2025-04-01");
+    let report = report(&store, &books, By::Plan, whole, "2025-03-11");
+    assert_eq!(report.total.revenue_usd, usd("100"));
+    assert_eq!(report.total.projected.revenue_usd, usd("310"));
+    assert_eq!(report.total.projected.until, at("2025-04-01"));
+}
+
+#[test]
+fn a_change_of_plan_splits_the_period_by_time() {
+    let books = books(
+        vec![plan("plus", "31.00"), plan("pro", "310.00")],
+        vec![account("a", "pro", "2025-03-01")],
+        &[
+            event("a", "2025-03-01", on_plan("plus", "2025-03-01")),
+            event("a", "2025-03-11T12:00:00Z", on_plan("pro", "2025-03-01")),
+            // Recorded again when the gateway starts: says nothing new.
+            event("a", "2025-03-20", on_plan("pro", "2025-03-01")),
+        ],
+    );
+    let store = Memory::default();
+    let march = range("2025-03-01", "2025-04-01");
+    let report = report(&store, &books, By::Plan, march, "2025-05-01");
+    assert_eq!(row(&report, "plus").revenue_usd, usd("10.50"));
+    assert_eq!(row(&report, "pro").revenue_usd, usd("205.00"));
+    assert_eq!(report.total.revenue_usd, usd("215.50"));
+    assert_eq!(report.total.accounts, 1);
+}
+
+#[test]
+fn refunds_count_when_they_are_made_and_a_closed_account_earns_nothing() {
+    let books = books(
+        vec![plan("pro", "310.00")],
+        vec![account("a", "pro", "2025-03-01")],
+        &[
+            event("a", "2025-03-01", on_plan("pro", "2025-03-01")),
+            event("a", "2025-03-05", AccountChange::Refund(usd("50"))),
+            event("a", "2025-03-21", AccountChange::Closed),
+        ],
+    );
+    assert_eq!(revenue(&books, "2025-03-01", "2025-03-05"), usd("40"));
+    assert_eq!(revenue(&books, "2025-03-05", "2025-03-06"), usd("-40"));
+    assert_eq!(revenue(&books, "2025-03-01", "2025-04-01"), usd("150"));
+    assert_eq!(revenue(&books, "2025-04-01", "2025-06-01"), Money::ZERO);
+}
+
+#[test]
+fn trial_days_earn_nothing_and_the_payment_after_them_is_for_the_rest() {
+    let mut pro = plan("pro", "310.00");
+    pro.trial_days = 10;
+    pro.payment_fee = PaymentFee {
+        ppm: 29_000,
+        fixed: usd("0.30"),
+    };
+    pro.fixed_cost = usd("31.00");
+    let books = books(vec![pro], vec![account("a", "pro", "2025-03-01")], &[]);
+    let store = Memory::default();
+    let figures = |since, until| {
+        let report = report(&store, &books, By::Plan, range(since, until), "2026-01-01");
+        let row = report.total;
+        (row.revenue_usd, row.cost.fixed, row.cost.payment_fee)
+    };
+    assert_eq!(
+        figures("2025-03-01", "2025-03-11"),
+        (Money::ZERO, usd("10"), Money::ZERO)
+    );
+    // 210 dollars are paid on the 11th; 2.9 % of it and 30 cents stay with the payment provider.
+    assert_eq!(
+        figures("2025-03-11", "2025-04-01"),
+        (usd("210"), usd("21"), usd("6.39"))
+    );
+    assert_eq!(
+        figures("2025-04-01", "2025-05-01"),
+        (usd("310"), usd("31"), usd("9.29"))
+    );
+}
+
+#[test]
+fn prices_in_another_currency_are_worth_what_they_were_when_the_period_began() {
+    let mut plan = plan("euro", "100.00");
+    plan.currency = "EUR".into();
+    let rate = |from: &str, rate: &str| ExchangeRate {
+        from: day(from),
+        usd: usd(rate),
+    };
+    let euro = Currency {
+        code: "EUR".into(),
+        rates: vec![rate("2025-01-01", "1.04"), rate("2025-03-15", "1.09")],
+    };
+    let accounts = || vec![account("a", "euro", "2025-03-01")];
+    let books = Books::new(vec![plan.clone()], accounts(), &[], &[euro]).unwrap();
+    assert_eq!(revenue(&books, "2025-03-01", "2025-04-01"), usd("104"));
+    assert_eq!(revenue(&books, "2025-04-01", "2025-05-01"), usd("109"));
+    let unknown = Books::new(vec![plan], accounts(), &[], &[]);
+    assert!(matches!(unknown, Err(MarginError::NoRate { .. })));
+}
+
+#[test]
+fn weeks_days_and_years_are_periods_too() {
+    for (period, price, since, until, earned) in [
+        (Period::Day, "1.00", "2025-03-01", "2025-03-31", "30"),
+        (Period::Week, "7.00", "2025-03-01", "2025-03-31", "30"),
+        (Period::Year, "365.00", "2025-03-01", "2025-03-31", "30"),
+    ] {
+        let mut plan = plan("p", price);
+        plan.period = period;
+        let books = books(vec![plan], vec![account("a", "p", "2025-03-01")], &[]);
+        assert_eq!(revenue(&books, since, until), usd(earned), "{period:?}");
+    }
+}
+
+#[test]
+fn what_is_used_beyond_the_quota_is_charged() {
+    let prices = prices();
+    let day_of = |text: &str| -> Timestamp { at(text) };
+    let entries = vec![
+        // 25 dollars on each of three days, the first before the report begins.
+        entry(
+            &prices,
+            "a",
+            "pro",
+            "gpt-4o",
+            day_of("2025-03-02T10:00:00Z"),
+            tokens(10_000_000, 0),
+        ),
+        entry(
+            &prices,
+            "a",
+            "pro",
+            "gpt-4o",
+            day_of("2025-03-12T10:00:00Z"),
+            tokens(10_000_000, 0),
+        ),
+        entry(
+            &prices,
+            "a",
+            "pro",
+            "gpt-4o",
+            day_of("2025-03-22T10:00:00Z"),
+            tokens(10_000_000, 0),
+        ),
+    ];
+    let store = Memory::new(entries, Vec::new());
+    let earned = |above, charge, since, until| {
+        let mut plan = plan("pro", "0");
+        plan.overage = Some(Overage { above, charge });
+        let books = books(vec![plan], vec![account("a", "pro", "2025-03-01")], &[]);
+        report(&store, &books, By::Plan, range(since, until), "2026-01-01")
+            .total
+            .revenue_usd
+    };
+    let markup = OverageCharge::MarkupPpm(1_200_000);
+    let above = Amount::Money(usd("30"));
+    assert_eq!(earned(above, markup, "2025-03-01", "2025-04-01"), usd("54"));
+    assert_eq!(earned(above, markup, "2025-03-10", "2025-03-20"), usd("24"));
+    assert_eq!(earned(above, markup, "2025-03-20", "2025-04-01"), usd("30"));
+    assert_eq!(
+        earned(above, markup, "2025-04-01", "2025-05-01"),
+        Money::ZERO
+    );
+    let token = OverageCharge::PerToken(usd("0.000001"));
+    let above = Amount::Count(25_000_000);
+    assert_eq!(earned(above, token, "2025-03-01", "2025-04-01"), usd("5"));
+}

@@ -1,0 +1,13 @@
+//! Margins: figures of reports against the same figures computed by another method.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a test builds on fails the test"
+)]
+
+mod books;
+mod memory;
+mod scenario;
+mod world;
