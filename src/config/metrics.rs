@@ -1,5 +1,8 @@
 //! `[metrics]` and `[log]`: what the gateway says about itself.
 
+use super::names::listed;
+use super::reader::Table;
+
 /// What is exported beside Weir's own metric names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
@@ -34,4 +37,47 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Metrics {
+    pub(super) fn read(table: &Table<'_>) -> Metrics {
+        let words = [
+            ("gen_ai", AlsoNamed::GenAi),
+            ("litellm", AlsoNamed::LiteLlm),
+        ];
+        let expected = format!(
+            "an array of {}",
+            listed(words.iter().map(|(name, _)| *name))
+        );
+        let mut also = Vec::new();
+        for named in table.list("also", &expected, |value| value.word(&words)) {
+            if !also.contains(&named) {
+                also.push(named);
+            }
+        }
+        Metrics {
+            also,
+            worst_accounts: table.or("worst_accounts", 20, |value| value.size_count(0..=1000)),
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn read(table: &Table<'_>) -> Log {
+        use tracing::Level;
+        Log {
+            format: table.or("format", LogFormat::Text, |value| {
+                value.word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            }),
+            level: table.or("level", Level::INFO, |value| {
+                value.word(&[
+                    ("error", Level::ERROR),
+                    ("warn", Level::WARN),
+                    ("info", Level::INFO),
+                    ("debug", Level::DEBUG),
+                    ("trace", Level::TRACE),
+                ])
+            }),
+        }
+    }
 }

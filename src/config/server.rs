@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::reader::Table;
+use super::value::Value;
+
 /// The data path's listener. Every bound is there so that no client can hold what others need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -38,4 +41,108 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+impl Server {
+    pub(super) fn read(table: &Table<'_>) -> Server {
+        let second = Duration::from_secs(1);
+        let wait = second / 1000..=3600 * second;
+        let many = 1..=1_000_000;
+        Server {
+            listen: addresses(table, SocketAddr::from(([127, 0, 0, 1], 8080))),
+            tls: table.optional("tls", tls),
+            request_bytes_max: table.or("max_request_bytes", 32 << 20, |value| {
+                value.bytes(1024..=4 << 30)
+            }),
+            header_bytes_max: table.or("max_header_bytes", 64 << 10, |value| {
+                usize::try_from(value.bytes(8 << 10..=1 << 20)?).ok()
+            }),
+            header_timeout: table.or("header_timeout", 10 * second, |value| {
+                value.duration(wait.clone())
+            }),
+            body_timeout: table.or("body_timeout", 60 * second, |value| {
+                value.duration(wait.clone())
+            }),
+            idle_timeout: table.or("idle_timeout", 75 * second, |value| {
+                value.duration(wait.clone())
+            }),
+            drain_after_close: table.or("drain_after_close", 2 * second, |value| {
+                value.duration(Duration::ZERO..=600 * second)
+            }),
+            shutdown_grace: table.or("shutdown_grace", 30 * second, |value| {
+                value.duration(Duration::ZERO..=3600 * second)
+            }),
+            connections_max: table.or("max_connections", 16_384, |value| {
+                value.size_count(many.clone())
+            }),
+            requests_max: table.or("max_requests", 16_384, |value| {
+                value.size_count(many.clone())
+            }),
+        }
+    }
+}
+
+/// `listen`: one address or several, none of them twice.
+pub(super) fn addresses(table: &Table<'_>, default: SocketAddr) -> Vec<SocketAddr> {
+    let Some(value) = table.get("listen") else {
+        return vec![default];
+    };
+    let listed = if value.is_array() {
+        let items = value.items("addresses").unwrap_or_default();
+        if items.is_empty() {
+            value.refuse("is empty, expected at least one address such as \"127.0.0.1:8080\"");
+        }
+        items
+    } else {
+        vec![value]
+    };
+    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(listed.len());
+    for value in listed {
+        let Some(address) = address(&value) else {
+            continue;
+        };
+        match addresses.iter().find(|other| overlap(**other, address)) {
+            Some(other) => value.refuse(format!(
+                "{address} overlaps with {other}, expected addresses of their own"
+            )),
+            None => addresses.push(address),
+        }
+    }
+    addresses
+}
+
+fn address(value: &Value<'_>) -> Option<SocketAddr> {
+    const EXPECTED: &str = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+    let text = value.text(EXPECTED)?;
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    match numeric.parse() {
+        Ok(address) => Some(address),
+        Err(_) => value.wrong(text, EXPECTED),
+    }
+}
+
+/// Whether two listeners would take each other's connections. Port 0 is any free port.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let both = |address: SocketAddr| address.ip().is_unspecified() && address.is_ipv6();
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let covers = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || (covers && (same_family || both(a) || both(b))))
+}
+
+/// `{ cert = "…pem", key = "…pem" }`, both readable.
+pub(super) fn tls(value: &Value<'_>) -> Option<Tls> {
+    let table = value.table("a table such as { cert = \"cert.pem\", key = \"key.pem\" }")?;
+    let cert = table.need("cert", "the path of a PEM file");
+    let key = table.need("key", "the path of a PEM file");
+    let cert = cert.and_then(|cert| cert.pem_file("CERTIFICATE"));
+    let key = key.and_then(|key| key.pem_file("PRIVATE KEY"));
+    Some(Tls {
+        cert: cert?,
+        key: key?,
+    })
 }

@@ -1,11 +1,15 @@
 //! `[[webhooks]]`: who is told about warnings.
 
+use std::fmt;
+
 use http::Uri;
 
+use super::reader::Table;
+use super::value::Value;
 use crate::secret::Secret;
 
 /// Where events are posted.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Webhook {
     /// An absolute `http` or `https` URL without user information.
     pub url: Uri,
@@ -13,6 +17,16 @@ pub struct Webhook {
     pub secret: Option<Secret>,
     /// The events it wants, none twice, at least one. All.
     pub events: Vec<WebhookEvent>,
+}
+
+/// Without path and query: chat services put their secret there.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("host", &self.url.host())
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a webhook can be told.
@@ -43,3 +57,52 @@ impl WebhookEvent {
         }
     }
 }
+
+impl Webhook {
+    pub(super) fn read(table: &Table<'_>) -> Option<Webhook> {
+        let url = table.need("url", EXPECTED).and_then(|value| url(&value));
+        let secret = table.optional("secret", |value| value.secret());
+        let words = WebhookEvent::ALL.map(|event| (event.as_str(), event));
+        let events = match table.get("events") {
+            None => WebhookEvent::ALL.to_vec(),
+            Some(value) => {
+                let items = value.items("an array of event names")?;
+                if items.is_empty() {
+                    value.refuse("is empty, expected at least one event");
+                }
+                let mut events = Vec::new();
+                for event in items.iter().filter_map(|item| item.word(&words)) {
+                    if !events.contains(&event) {
+                        events.push(event);
+                    }
+                }
+                events
+            }
+        };
+        Some(Webhook {
+            url: url?,
+            secret,
+            events,
+        })
+    }
+}
+
+/// The URL is not shown in mistakes: chat services put their secret in it.
+fn url(value: &Value<'_>) -> Option<Uri> {
+    let url = value.secret()?;
+    let parsed = url.expose().parse::<Uri>().ok().filter(|uri| {
+        let http = matches!(uri.scheme_str(), Some("http" | "https"));
+        let plain = uri
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'));
+        http && plain
+    });
+    if parsed.is_none() {
+        value.refuse(format!(
+            "is not a URL that can be posted to, expected {EXPECTED}"
+        ));
+    }
+    parsed
+}
+
+const EXPECTED: &str = "a URL such as \"https://example.com/hook\", without user and password";
