@@ -22,6 +22,7 @@ pub mod store;
 pub mod units;
 pub mod upstream;
 mod value;
+pub mod watch;
 pub mod webhooks;
 
 use std::path::{Path, PathBuf};

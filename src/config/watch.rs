@@ -1,0 +1,277 @@
+//! Reloads the configuration on SIGHUP and when one of its files changes.
+//!
+//! Files are watched by looking at them: a few `stat` calls five times a second. Change notifications would come from the
+//! files' directories, and the ledger often lies in the same one: each of its writes would then wake the watcher. Looking
+//! also sees what notifications miss: a swapped symbolic link above the file (Kubernetes), network file systems.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Config, ConfigErrors, DEFAULT_PATH, load};
+
+/// Waits for changes of a configuration's files.
+#[derive(Debug)]
+pub struct Watch {
+    path: Option<PathBuf>,
+    hangup: Signal,
+    /// Each file as it was when it was last read.
+    loaded: Vec<(PathBuf, Stamp)>,
+}
+
+/// What tells one state of a file from another: device, inode, size, and the times of its last changes in nanoseconds.
+/// `None` while there is no file.
+type Stamp = Option<(u64, u64, u64, i128, i128)>;
+
+impl Watch {
+    /// Watches the files of a configuration that was loaded from `path`. Runs in a tokio runtime.
+    ///
+    /// # Errors
+    /// When the handler for SIGHUP cannot be installed.
+    pub fn new(path: Option<&Path>, config: &Config) -> io::Result<Watch> {
+        let files = files(path, config);
+        Ok(Watch {
+            path: path.map(Path::to_owned),
+            hangup: signal(SignalKind::hangup())?,
+            loaded: stamps(files),
+        })
+    }
+
+    /// Calls `on_reload` with what each change leads to, for ever.
+    pub async fn run(mut self, mut on_reload: impl FnMut(Result<Config, ConfigErrors>)) {
+        loop {
+            on_reload(self.changed().await);
+        }
+    }
+
+    /// Waits for the next SIGHUP or change, and loads the configuration anew.
+    ///
+    /// Cancel safe: a change that was not answered is found again.
+    ///
+    /// # Errors
+    /// Every mistake of the new configuration; the same files are not read again until one changes.
+    pub async fn changed(&mut self) -> Result<Config, ConfigErrors> {
+        loop {
+            self.settled_change().await;
+            // The stamps are older than what is read: a change in between is found by the next look.
+            let (path, watched) = (self.path.clone(), self.paths());
+            let reading = spawn_blocking(move || {
+                let before = stamps(watched);
+                (load(path.as_deref()), before)
+            });
+            // Only a runtime that shuts down ends the reading; then nobody waits for the answer.
+            let Ok((loaded, before)) = reading.await else {
+                continue;
+            };
+            self.loaded = before;
+            if let Ok(config) = &loaded {
+                self.add_files(files(self.path.as_deref(), config));
+            }
+            return loaded;
+        }
+    }
+
+    /// Waits for SIGHUP, or for files that differ from what was read and stay the same from one look to the next: editors
+    /// write in several steps.
+    async fn settled_change(&mut self) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_look = self.loaded.clone();
+        let mut unsettled = 0;
+        loop {
+            tokio::select! {
+                // `None` comes only when the runtime shuts down.
+                Some(()) = self.hangup.recv() => return,
+                _ = looks.tick() => {}
+            }
+            let paths = self.paths();
+            let Ok(look) = spawn_blocking(move || stamps(paths)).await else {
+                continue;
+            };
+            if look == self.loaded {
+                unsettled = 0;
+            } else {
+                unsettled += 1;
+                if look == last_look || unsettled >= LOOKS_MAX {
+                    return;
+                }
+            }
+            last_look = look;
+        }
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        self.loaded.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Watches what the new configuration names; keeps the stamps of what was watched before it was read.
+    fn add_files(&mut self, files: Vec<PathBuf>) {
+        let known = std::mem::take(&mut self.loaded);
+        self.loaded = files
+            .into_iter()
+            .map(|path| {
+                let before = known.iter().find(|(known, _)| *known == path);
+                let stamp = before.map_or_else(|| stamp(&path), |(_, stamp)| *stamp);
+                (path, stamp)
+            })
+            .collect();
+    }
+}
+
+/// The configuration's files, and the place where one would be found when it came without.
+fn files(path: Option<&Path>, config: &Config) -> Vec<PathBuf> {
+    let mut files = config.files.clone();
+    files.push(path.unwrap_or(Path::new(DEFAULT_PATH)).to_owned());
+    files.sort();
+    files.dedup();
+    files
+}
+
+fn stamps(files: Vec<PathBuf>) -> Vec<(PathBuf, Stamp)> {
+    files
+        .into_iter()
+        .map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        })
+        .collect()
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let facts = std::fs::metadata(path).ok()?;
+    let nanoseconds =
+        |seconds: i64, part: i64| i128::from(seconds) * 1_000_000_000 + i128::from(part);
+    Some((
+        facts.dev(),
+        facts.ino(),
+        facts.size(),
+        nanoseconds(facts.mtime(), facts.mtime_nsec()),
+        nanoseconds(facts.ctime(), facts.ctime_nsec()),
+    ))
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A file that never rests is read after so many looks all the same.
+const LOOKS_MAX: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    struct Watched {
+        directory: TempDir,
+        reloads: mpsc::UnboundedReceiver<Result<Config, ConfigErrors>>,
+    }
+
+    impl Watched {
+        /// A configuration of two files, watched.
+        fn start() -> Watched {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("weir.toml");
+            fs::write(&path, "[prices]\nfiles = [\"prices.toml\"]\n").unwrap();
+            fs::write(directory.path().join("prices.toml"), "").unwrap();
+            let config = load(Some(&path)).unwrap();
+            let watch = Watch::new(Some(&path), &config).unwrap();
+            let (sender, reloads) = mpsc::unbounded_channel();
+            tokio::spawn(watch.run(move |reload| {
+                let _ = sender.send(reload);
+            }));
+            Watched { directory, reloads }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            // As editors do it: a new file takes the old one's place.
+            let new = self.directory.path().join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, self.directory.path().join(name)).unwrap();
+        }
+
+        /// The next reload of which `wanted` holds: a hangup of another test reaches every watch of the process.
+        async fn reload(
+            &mut self,
+            wanted: impl Fn(&Result<Config, ConfigErrors>) -> bool,
+        ) -> Result<Config, ConfigErrors> {
+            let next = async {
+                loop {
+                    let reload = self.reloads.recv().await.unwrap();
+                    if wanted(&reload) {
+                        return reload;
+                    }
+                }
+            };
+            timeout(Duration::from_secs(30), next)
+                .await
+                .expect("the change is seen")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_read_and_a_bad_one_is_told() {
+        let mut watched = Watched::start();
+        watched.write("weir.toml", "[server]\nlisten = 9\n");
+        let errors = watched.reload(Result::is_err).await.unwrap_err();
+        let said = errors.to_string();
+        assert!(
+            said.contains("weir.toml:2:10: server.listen: is an integer"),
+            "{said}"
+        );
+
+        watched.write("weir.toml", "[server]\nlisten = \"127.0.0.1:9\"\n");
+        let config = watched.reload(Result::is_ok).await.unwrap();
+        assert_eq!(config.server.listen, ["127.0.0.1:9".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_the_configuration_names_is_watched_too() {
+        let mut watched = Watched::start();
+        watched.write("prices.toml", "[[models]]\n");
+        assert!(watched.reload(Result::is_err).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_above_the_files_is_seen() {
+        // Kubernetes mounts a ConfigMap so: weir.toml -> ..data/weir.toml, ..data -> a directory that is replaced.
+        let mount = tempfile::tempdir().unwrap();
+        let at = |name: &str| mount.path().join(name);
+        for (version, text) in [
+            ("v1", "[log]\nlevel = \"info\"\n"),
+            ("v2", "[log]\nlevel = \"warn\"\n"),
+        ] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("weir.toml"), text).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", at("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/weir.toml", at("weir.toml")).unwrap();
+        let config = load(Some(&at("weir.toml"))).unwrap();
+        let mut watch = Watch::new(Some(&at("weir.toml")), &config).unwrap();
+
+        std::os::unix::fs::symlink("v2", at("..new")).unwrap();
+        fs::rename(at("..new"), at("..data")).unwrap();
+
+        let swapped =
+            async { while watch.changed().await.unwrap().log.level != tracing::Level::WARN {} };
+        timeout(Duration::from_secs(30), swapped).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hangup_reloads_without_a_change() {
+        let mut watched = Watched::start();
+        let process = std::process::id().to_string();
+        let sent = std::process::Command::new("sh")
+            .args(["-c", "kill -HUP \"$0\"", &process])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        assert!(watched.reload(Result::is_ok).await.is_ok());
+    }
+}
