@@ -10,7 +10,7 @@ KEYS = {"app": "sk-weir-app", "spent": "sk-weir-spent", "single": "sk-weir-singl
 CONFIG = """
 [server]
 listen = "127.0.0.1:{port}"
-max_request_bytes = 1048576
+max_request_bytes = "1MiB"
 
 [admin]
 listen = "127.0.0.1:{admin_port}"
