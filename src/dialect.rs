@@ -4,7 +4,7 @@
 
 pub mod ask;
 pub mod error_body;
-mod json;
+pub(crate) mod json;
 pub mod report;
 pub mod splice;
 

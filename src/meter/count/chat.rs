@@ -3,8 +3,6 @@
 //! OpenAI's cookbook ("How to count tokens with tiktoken") and the bills of recorded chats agree on it for gpt-3.5, 4, 4o
 //! and 4.1; newer models differ by a constant.
 
-use serde_json::value::RawValue;
-
 use super::claude;
 use super::encoding::bare_name;
 use super::json;
@@ -48,12 +46,12 @@ impl Framing {
 }
 
 /// A chat completion's prompt.
-pub(super) fn count(body: &RawValue, model: &str, tally: &mut Tally<'_>) {
+pub(super) fn count(body: &str, model: &str, tally: &mut Tally<'_>) {
     let framing = Framing::of_model(model);
     let mut system = false;
     let mut tools = false;
-    json::members(body, |name, value| match name {
-        "messages" => json::elements(value, |message| {
+    json::each_member(body, |name, value| match name {
+        "messages" => json::each_element(value, |message| {
             system |= matches!(&*json::member_text(message, "role"), "system" | "developer");
             count_message(message, framing, tally);
         }),
@@ -77,18 +75,18 @@ pub(super) fn count(body: &RawValue, model: &str, tally: &mut Tally<'_>) {
 }
 
 /// A response's `input`, `instructions` and tools.
-pub(super) fn count_response(body: &RawValue, model: &str, tally: &mut Tally<'_>) {
+pub(super) fn count_response(body: &str, model: &str, tally: &mut Tally<'_>) {
     let framing = Framing::of_model(model);
-    let plain = |value: &RawValue, tally: &mut Tally<'_>| {
+    let plain = |value: &str, tally: &mut Tally<'_>| {
         if let Some(text) = json::text(value) {
             // The role is one token, whichever it is.
             tally.add(framing.message + 1);
             tally.text(&text);
         }
     };
-    json::members(body, |name, value| match name {
+    json::each_member(body, |name, value| match name {
         "input" if json::is_array(value) => {
-            json::elements(value, |item| count_item(item, framing, tally));
+            json::each_element(value, |item| count_item(item, framing, tally));
         }
         "input" | "instructions" => plain(value, tally),
         "tools" => {
@@ -100,15 +98,13 @@ pub(super) fn count_response(body: &RawValue, model: &str, tally: &mut Tally<'_>
             }
         }
         // What came before is not in this request.
-        "previous_response_id" | "conversation" | "prompt" if value.get() != "null" => {
-            tally.guess()
-        }
+        "previous_response_id" | "conversation" | "prompt" if value != "null" => tally.guess(),
         _ => {}
     });
     tally.add(framing.once);
 }
 
-fn count_item(item: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
+fn count_item(item: &str, framing: Framing, tally: &mut Tally<'_>) {
     match &*json::member_text(item, "type") {
         "" | "message" => count_message(item, framing, tally),
         "reasoning" | "item_reference" => tally.guess(),
@@ -117,7 +113,7 @@ fn count_item(item: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
             // Calls and their outputs: name, arguments, output; ids cost nothing.
             tally.add(framing.message);
             tally.guess();
-            json::members(item, |name, value| match name {
+            json::each_member(item, |name, value| match name {
                 "name" | "arguments" | "input" => tally.text_of(value),
                 "output" | "action" => count_content(value, tally),
                 _ => {}
@@ -126,9 +122,9 @@ fn count_item(item: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
     }
 }
 
-fn count_message(message: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
+fn count_message(message: &str, framing: Framing, tally: &mut Tally<'_>) {
     tally.add(framing.message);
-    json::members(message, |name, value| match name {
+    json::each_member(message, |name, value| match name {
         "role" | "refusal" => tally.text_of(value),
         "content" => count_content(value, tally),
         "name" => {
@@ -140,7 +136,7 @@ fn count_message(message: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
                 }
             }
         }
-        "tool_calls" => json::elements(value, |call| {
+        "tool_calls" => json::each_element(value, |call| {
             if let Some(function) = json::member(call, "function").or(json::member(call, "custom"))
             {
                 count_call(function, tally);
@@ -153,8 +149,8 @@ fn count_message(message: &RawValue, framing: Framing, tally: &mut Tally<'_>) {
     });
 }
 
-fn count_call(function: &RawValue, tally: &mut Tally<'_>) {
-    json::members(function, |name, value| match name {
+fn count_call(function: &str, tally: &mut Tally<'_>) {
+    json::each_member(function, |name, value| match name {
         "name" | "arguments" | "input" => tally.text_of(value),
         _ => {}
     });
@@ -163,9 +159,9 @@ fn count_call(function: &RawValue, tally: &mut Tally<'_>) {
 }
 
 /// A message's content: text, or parts of text and other things.
-fn count_content(content: &RawValue, tally: &mut Tally<'_>) {
+fn count_content(content: &str, tally: &mut Tally<'_>) {
     if json::is_array(content) {
-        json::elements(content, |part| count_part(part, tally));
+        json::each_element(content, |part| count_part(part, tally));
     } else if json::is_object(content) {
         count_part(content, tally);
     } else {
@@ -173,7 +169,7 @@ fn count_content(content: &RawValue, tally: &mut Tally<'_>) {
     }
 }
 
-fn count_part(part: &RawValue, tally: &mut Tally<'_>) {
+fn count_part(part: &str, tally: &mut Tally<'_>) {
     if !json::is_object(part) {
         tally.text_of(part);
         return;
@@ -189,11 +185,11 @@ fn count_part(part: &RawValue, tally: &mut Tally<'_>) {
         "input_audio" => {
             let data =
                 json::member(part, "input_audio").and_then(|audio| json::member(audio, "data"));
-            tally.audio(data.map_or(0, |data| data.get().len()));
+            tally.audio(data.map_or(0, |data| data.len()));
         }
         "file" | "input_file" => {
             let file = json::member(part, "file").unwrap_or(part);
-            tally.document(json::member(file, "file_data").map_or(0, |data| data.get().len()));
+            tally.document(json::member(file, "file_data").map_or(0, |data| data.len()));
         }
         _ => {
             tally.json(part);

@@ -1,7 +1,5 @@
 //! Anthropic's messages. Their vocabulary is not public, so everything here is an estimate.
 
-use serde_json::value::RawValue;
-
 use super::json;
 use super::tally::Tally;
 use super::tools;
@@ -12,12 +10,12 @@ const MESSAGE_TOKENS: u64 = 4;
 pub(super) const TOOL_PROMPT_TOKENS: u64 = 346;
 
 /// A message request's prompt.
-pub(super) fn count(body: &RawValue, tally: &mut Tally<'_>) {
+pub(super) fn count(body: &str, tally: &mut Tally<'_>) {
     tally.guess();
     tally.add(MESSAGE_TOKENS);
-    json::members(body, |name, value| match name {
+    json::each_member(body, |name, value| match name {
         "system" => count_content(value, tally),
-        "messages" => json::elements(value, |message| {
+        "messages" => json::each_element(value, |message| {
             tally.add(MESSAGE_TOKENS);
             if let Some(content) = json::member(message, "content") {
                 count_content(content, tally);
@@ -31,15 +29,15 @@ pub(super) fn count(body: &RawValue, tally: &mut Tally<'_>) {
     });
 }
 
-fn count_content(content: &RawValue, tally: &mut Tally<'_>) {
+fn count_content(content: &str, tally: &mut Tally<'_>) {
     if json::is_array(content) {
-        json::elements(content, |block| count_block(block, tally));
+        json::each_element(content, |block| count_block(block, tally));
     } else {
         tally.text_of(content);
     }
 }
 
-fn count_block(block: &RawValue, tally: &mut Tally<'_>) {
+fn count_block(block: &str, tally: &mut Tally<'_>) {
     match &*json::member_text(block, "type") {
         "text" => tally.text(&json::member_text(block, "text")),
         "image" => tally.image(""),
@@ -64,12 +62,12 @@ fn count_block(block: &RawValue, tally: &mut Tally<'_>) {
 }
 
 /// What a tool answered: text, or blocks that can hold no further results.
-fn count_results(content: &RawValue, tally: &mut Tally<'_>) {
+fn count_results(content: &str, tally: &mut Tally<'_>) {
     if !json::is_array(content) {
         tally.text_of(content);
         return;
     }
-    json::elements(content, |block| match &*json::member_text(block, "type") {
+    json::each_element(content, |block| match &*json::member_text(block, "type") {
         "text" => tally.text(&json::member_text(block, "text")),
         "image" => tally.image(""),
         "document" => count_document(block, tally),
@@ -77,7 +75,7 @@ fn count_results(content: &RawValue, tally: &mut Tally<'_>) {
     });
 }
 
-fn count_document(block: &RawValue, tally: &mut Tally<'_>) {
+fn count_document(block: &str, tally: &mut Tally<'_>) {
     let Some(source) = json::member(block, "source") else {
         return;
     };
@@ -88,6 +86,6 @@ fn count_document(block: &RawValue, tally: &mut Tally<'_>) {
                 count_results(content, tally);
             }
         }
-        _ => tally.document(json::member(source, "data").map_or(0, |data| data.get().len())),
+        _ => tally.document(json::member(source, "data").map_or(0, |data| data.len())),
     }
 }

@@ -76,6 +76,7 @@ fn tally<'m>(
     body: &[u8],
 ) -> Option<Tally<'m>> {
     let body: &RawValue = serde_json::from_slice(body).ok()?;
+    let body = body.get();
     if !json::is_object(body) {
         return None;
     }
@@ -98,14 +99,14 @@ fn tally<'m>(
 }
 
 /// A text, texts, tokens (each is one), or arrays of tokens.
-fn count_texts(value: &RawValue, tally: &mut Tally<'_>) {
+fn count_texts(value: &str, tally: &mut Tally<'_>) {
     if !json::is_array(value) {
         tally.text_of(value);
         return;
     }
-    json::elements(value, |element| {
+    json::each_element(value, |element| {
         if json::is_array(element) {
-            json::elements(element, |_| tally.add(1));
+            json::each_element(element, |_| tally.add(1));
         } else if let Some(text) = json::text(element) {
             tally.text(&text);
         } else {

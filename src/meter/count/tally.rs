@@ -1,7 +1,5 @@
 //! Adding up what a request holds.
 
-use serde_json::value::RawValue;
-
 use super::encoding::Tokenizer;
 use super::json;
 use super::media::{self, ImageTokens};
@@ -47,15 +45,15 @@ impl<'m> Tally<'m> {
     }
 
     /// The text of a value, where it is one.
-    pub(super) fn text_of(&mut self, value: &RawValue) {
+    pub(super) fn text_of(&mut self, value: &str) {
         if let Some(text) = json::text(value) {
             self.text(&text);
         }
     }
 
     /// A value as the JSON that it is, tokenized.
-    pub(super) fn json(&mut self, value: &RawValue) {
-        self.text(value.get());
+    pub(super) fn json(&mut self, value: &str) {
+        self.text(value);
     }
 
     /// Tokens that stand for no text.

@@ -7,8 +7,6 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use serde_json::value::RawValue;
-
 use super::json;
 use super::tally::Tally;
 
@@ -21,15 +19,15 @@ const DEFINITIONS_BYTES_MAX: usize = 256 << 10;
 
 /// Counts `tools` (each `{type, function: {…}}` in a chat, `{type, name, …}` in a response) or the older `functions`.
 /// Returns whether there was any.
-pub(super) fn count(tools: &RawValue, tally: &mut Tally<'_>) -> bool {
-    if tools.get().len() > DEFINITIONS_BYTES_MAX {
+pub(super) fn count(tools: &str, tally: &mut Tally<'_>) -> bool {
+    if tools.len() > DEFINITIONS_BYTES_MAX {
         tally.json(tools);
         tally.guess();
         return true;
     }
     let mut text = String::from("namespace functions {\n\n");
     let mut any = false;
-    json::elements(tools, |tool| {
+    json::each_element(tools, |tool| {
         any = true;
         let function = json::member(tool, "function").or(json::member(tool, "custom"));
         render_function(function.unwrap_or(tool), &mut text);
@@ -44,7 +42,7 @@ pub(super) fn count(tools: &RawValue, tally: &mut Tally<'_>) -> bool {
 }
 
 /// Counts the schema of a structured answer.
-pub(super) fn count_schema(format: &RawValue, tally: &mut Tally<'_>) {
+pub(super) fn count_schema(format: &str, tally: &mut Tally<'_>) {
     let schema = json::member(format, "json_schema").unwrap_or(format);
     let Some(definition) = json::member(schema, "schema") else {
         return;
@@ -55,7 +53,7 @@ pub(super) fn count_schema(format: &RawValue, tally: &mut Tally<'_>) {
     tally.guess();
 }
 
-fn render_function(function: &RawValue, text: &mut String) {
+fn render_function(function: &str, text: &mut String) {
     let name = json::member_text(function, "name");
     let description = json::member_text(function, "description");
     if !description.is_empty() {
@@ -63,7 +61,7 @@ fn render_function(function: &RawValue, text: &mut String) {
     }
     if name.is_empty() {
         // A tool of the provider's own, or of a kind that is not known: its settings stand for it.
-        let _ = writeln!(text, "{}\n", function.get());
+        let _ = writeln!(text, "{}\n", function);
         return;
     }
     let _ = write!(text, "type {name} = (");
@@ -81,23 +79,23 @@ fn render_function(function: &RawValue, text: &mut String) {
     }
 }
 
-fn has_properties(schema: &RawValue) -> bool {
+fn has_properties(schema: &str) -> bool {
     let mut any = false;
     if let Some(properties) = json::member(schema, "properties") {
-        json::members(properties, |_, _| any = true);
+        json::each_member(properties, |_, _| any = true);
     }
     any
 }
 
-fn render_properties(schema: &RawValue, depth: usize, text: &mut String) {
+fn render_properties(schema: &str, depth: usize, text: &mut String) {
     let mut required: HashSet<Cow<'_, str>> = HashSet::new();
     if let Some(names) = json::member(schema, "required") {
-        json::elements(names, |name| required.extend(json::text(name)));
+        json::each_element(names, |name| required.extend(json::text(name)));
     }
     let Some(properties) = json::member(schema, "properties") else {
         return;
     };
-    json::members(properties, |name, property| {
+    json::each_member(properties, |name, property| {
         let description = json::member_text(property, "description");
         // Descriptions deeper than the second level are not shown to the model.
         if !description.is_empty() && depth < 2 {
@@ -110,13 +108,13 @@ fn render_properties(schema: &RawValue, depth: usize, text: &mut String) {
     });
 }
 
-fn render_type(schema: &RawValue, depth: usize, text: &mut String) {
+fn render_type(schema: &str, depth: usize, text: &mut String) {
     if depth >= DEPTH_MAX {
-        text.push_str(schema.get());
+        text.push_str(schema);
         return;
     }
     if let Some(values) = json::member(schema, "enum") {
-        join(values, text, |value, text| text.push_str(value.get()));
+        join(values, text, |value, text| text.push_str(value));
         return;
     }
     for choice in ["anyOf", "oneOf", "allOf"] {
@@ -130,7 +128,7 @@ fn render_type(schema: &RawValue, depth: usize, text: &mut String) {
     let Some(kind) = json::member(schema, "type") else {
         // A reference or a constant.
         text.push_str(if json::is_object(schema) {
-            schema.get()
+            schema
         } else {
             "any"
         });
@@ -150,7 +148,7 @@ fn render_type(schema: &RawValue, depth: usize, text: &mut String) {
     }
 }
 
-fn render_kind(kind: &str, schema: &RawValue, depth: usize, text: &mut String) {
+fn render_kind(kind: &str, schema: &str, depth: usize, text: &mut String) {
     match kind {
         "integer" => text.push_str("number"),
         "array" => match json::member(schema, "items") {
@@ -169,13 +167,9 @@ fn render_kind(kind: &str, schema: &RawValue, depth: usize, text: &mut String) {
     }
 }
 
-fn join<'v>(
-    values: &'v RawValue,
-    text: &mut String,
-    mut render: impl FnMut(&'v RawValue, &mut String),
-) {
+fn join<'v>(values: &'v str, text: &mut String, mut render: impl FnMut(&'v str, &mut String)) {
     let mut first = true;
-    json::elements(values, |value| {
+    json::each_element(values, |value| {
         if !std::mem::take(&mut first) {
             text.push_str(" | ");
         }
@@ -190,9 +184,8 @@ mod tests {
     use super::*;
 
     fn rendered(function: serde_json::Value) -> String {
-        let function = serde_json::value::to_raw_value(&function).unwrap();
         let mut text = String::new();
-        render_function(&function, &mut text);
+        render_function(&function.to_string(), &mut text);
         text
     }
 
