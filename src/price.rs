@@ -57,15 +57,32 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Every class by its name in `prices.toml`, in the order of that file.
+    /// Every class with its price, in the order of `prices.toml`.
     pub fn classes(&self) -> [(Class, Option<Money>); 14] {
-        Class::ALL.map(|class| {
-            let mut rates = self.clone();
-            (class, *rates.class_mut(class))
-        })
+        Class::ALL.map(|class| (class, self.class(class)))
     }
 
     /// The price of a class.
+    pub fn class(&self, class: Class) -> Option<Money> {
+        match class {
+            Class::Input => self.input,
+            Class::CacheReadInput => self.cache_read_input,
+            Class::CacheWriteInput => self.cache_write_input,
+            Class::CacheWrite1hInput => self.cache_write_1h_input,
+            Class::AudioInput => self.audio_input,
+            Class::ImageInput => self.image_input,
+            Class::Output => self.output,
+            Class::ReasoningOutput => self.reasoning_output,
+            Class::AudioOutput => self.audio_output,
+            Class::ImageOutput => self.image_output,
+            Class::Request => self.request,
+            Class::Image => self.image,
+            Class::Second => self.second,
+            Class::WebSearch => self.web_search,
+        }
+    }
+
+    /// The place of a class's price.
     pub fn class_mut(&mut self, class: Class) -> &mut Option<Money> {
         match class {
             Class::Input => &mut self.input,

@@ -2,10 +2,20 @@
 //!
 //! The lists are not part of the repository; where they are absent, the tests that need them say so and pass.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 mod explained;
 mod headlines;
+mod imports;
 mod public_lists;
 mod sanity;
+
+use std::path::PathBuf;
 
 use jiff::civil::Date;
 use weir::config::ProcessEnvironment;
@@ -21,13 +31,24 @@ fn shipped() -> PriceTable {
     }
 }
 
+/// Where the public lists are, if they are anywhere.
+fn data() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("WEIR_SHARED").map_or(beside, PathBuf::from);
+    let data = shared.join("data");
+    if data.is_dir() {
+        return Some(data);
+    }
+    println!("skipped: no public price lists in {}", data.display());
+    None
+}
+
 fn day(text: &str) -> Date {
     text.parse().unwrap()
 }
 
 /// The price of a class, or of the class that contains it: what a token of it costs.
 fn effective(rates: &Rates, class: Class) -> Option<Money> {
-    let mut rates = rates.clone();
     let container = match class {
         Class::CacheReadInput | Class::CacheWriteInput | Class::AudioInput | Class::ImageInput => {
             Some(Class::Input)
@@ -36,8 +57,8 @@ fn effective(rates: &Rates, class: Class) -> Option<Money> {
         Class::ReasoningOutput | Class::AudioOutput | Class::ImageOutput => Some(Class::Output),
         _ => None,
     };
-    let own = *rates.class_mut(class);
-    own.or_else(|| container.and_then(|container| effective(&rates, container)))
+    let own = rates.class(class);
+    own.or_else(|| container.and_then(|container| effective(rates, container)))
 }
 
 /// The rates that an entry names for a service tier and a threshold on a day.

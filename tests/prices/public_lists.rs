@@ -1,7 +1,7 @@
 //! Every figure that a public list and the shipped table both have is the same, or the difference is explained.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::explained::{EXPLAINED, GENAI, LITELLM, LITELLM_2025};
 use super::*;
@@ -105,20 +105,8 @@ impl Figure {
     }
 }
 
-/// Where the lists are, if they are anywhere.
-fn data() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = std::env::var_os("WEIR_SHARED").map_or(beside, PathBuf::from);
-    let data = shared.join("data");
-    if data.is_dir() {
-        return Some(data);
-    }
-    println!("skipped: no public price lists in {}", data.display());
-    None
-}
-
 /// The LiteLLM map: dollars per token as floats, read by their digits.
-fn price_map(data: &std::path::Path, list: &'static str, on: Date) -> Vec<Figure> {
+fn price_map(data: &Path, list: &'static str, on: Date) -> Vec<Figure> {
     let text = std::fs::read_to_string(data.join(list)).unwrap();
     let map: BTreeMap<String, BTreeMap<String, &RawValue>> = serde_json::from_str(&text).unwrap();
     let mut figures = Vec::new();
@@ -223,7 +211,7 @@ fn place(key: &str) -> Option<(Class, Option<&'static str>, u64)> {
 }
 
 /// pydantic's genai-prices: dollars per million, with dates and thresholds.
-fn genai_prices(data: &std::path::Path) -> Vec<Figure> {
+fn genai_prices(data: &Path) -> Vec<Figure> {
     const PROVIDERS: [&str; 12] = [
         "openai",
         "anthropic",

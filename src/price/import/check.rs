@@ -37,72 +37,73 @@ pub(super) fn check(
     figures: &mut Figures,
     warnings: &mut Warnings,
 ) -> bool {
-    let mut standard = figures.get(&(None, 0)).cloned().unwrap_or_default();
+    let standard = figures.get(&(None, 0)).cloned().unwrap_or_default();
     if !has_a_price(&standard) {
         return false;
     }
+    if let Some(reason) = what_is_absurd(kind, &standard) {
+        warnings.add(name, format!("{reason}: model left out"));
+        return false;
+    }
+    for ((tier, threshold), rates) in figures.iter_mut() {
+        drop_zeros(rates);
+        let label = label(tier.as_deref(), *threshold);
+        check_cache(name, &label, rates, warnings);
+    }
+    check_tiers(name, figures, warnings);
+    figures.retain(|_, rates| *rates != Rates::default());
+    true
+}
+
+/// What makes the whole model useless.
+fn what_is_absurd(kind: Kind, standard: &Rates) -> Option<String> {
     let ceiling = Money::from_usd(if kind == Kind::NoOutput { 10 } else { 2000 });
     for (class, price) in [
         (Class::Input, standard.input),
         (Class::Output, standard.output),
     ] {
         if price.is_some_and(|price| price.saturating_mul(1_000_000) > ceiling) {
-            let name_of = class.name();
-            warnings.add(
-                name,
-                format!("{name_of} costs more than {ceiling} dollars per million, model left out"),
-            );
-            return false;
+            let class_name = class.name();
+            return Some(format!(
+                "{class_name} costs more than {ceiling} dollars per million"
+            ));
         }
     }
-    if kind == Kind::Text
-        && let (Some(input), Some(output)) = (standard.input, standard.output)
-        && output < input
-        && output > Money::ZERO
-    {
-        warnings.add(
-            name,
-            "the output is cheaper than the input, which may be swapped: model left out",
-        );
-        return false;
-    }
-    for ((tier, threshold), rates) in figures.iter_mut() {
-        let label = label(tier.as_deref(), *threshold);
-        drop_zeros(rates);
-        check_cache(name, &label, rates, warnings);
-        if tier.is_none() && *threshold == 0 {
-            standard = rates.clone();
-        }
-    }
-    let at_threshold: Vec<(u64, Rates)> = figures
+    let (input, output) = (standard.input?, standard.output?);
+    let may_be_swapped = kind == Kind::Text && Money::ZERO < output && output < input;
+    may_be_swapped.then(|| "the output is cheaper than the input, which may be swapped".to_owned())
+}
+
+/// Service tiers and thresholds against what they depart from: batch and flex never cost more, the others never less,
+/// and nothing differs more than tenfold. Thresholds ascend, so that each is compared with the one below it.
+fn check_tiers(name: &str, figures: &mut Figures, warnings: &mut Warnings) {
+    let plain: Vec<(u64, Rates)> = figures
         .iter()
-        .filter(|((tier, threshold), _)| tier.is_none() && *threshold > 0)
+        .filter(|((tier, _), _)| tier.is_none())
         .map(|((_, threshold), rates)| (*threshold, rates.clone()))
         .collect();
     for ((tier, threshold), rates) in figures.iter_mut() {
         let label = label(tier.as_deref(), *threshold);
-        // Against the same class one step nearer to the standard price.
-        let base = match (tier, threshold) {
-            (None, 0) => continue,
-            (None, _) => &standard,
-            (Some(_), threshold) => at_threshold
-                .iter()
-                .find(|(of, _)| of == threshold)
-                .map_or(&standard, |(_, rates)| rates),
-        };
-        let (least, most) = match tier.as_deref() {
-            None => (10, 100),
+        let below: Vec<&Rates> = plain
+            .iter()
+            .rev()
+            .filter(|(of, _)| of < threshold || (of == threshold && tier.is_some()))
+            .map(|(_, rates)| rates)
+            .collect();
+        let (least_tenths, most_tenths) = match tier.as_deref() {
             Some("batch" | "flex") => (1, 10),
-            Some(_) => (10, 100),
+            _ => (10, 100),
         };
         for (class, price) in rates.classes() {
-            let (Some(price), Some(standard)) = (price, *base.clone().class_mut(class)) else {
+            let asked = below.iter().find_map(|rates| rates.class(class));
+            let (Some(price), Some(asked)) = (price, asked) else {
                 continue;
             };
             let tenths = price.saturating_mul(10);
-            if tenths < standard.saturating_mul(least) || tenths > standard.saturating_mul(most) {
-                let text = class.price_text(price);
-                let beside = class.price_text(standard);
+            if tenths < asked.saturating_mul(least_tenths)
+                || tenths > asked.saturating_mul(most_tenths)
+            {
+                let (text, beside) = (class.price_text(price), class.price_text(asked));
                 let class_name = class.name();
                 warnings.add(
                     name,
@@ -112,8 +113,6 @@ pub(super) fn check(
             }
         }
     }
-    figures.retain(|_, rates| *rates != Rates::default());
-    true
 }
 
 fn has_a_price(rates: &Rates) -> bool {

@@ -52,7 +52,17 @@ impl Entry {
         let kind = Kind::of(text(&fields, "mode").as_deref());
         let mut figures = Figures::new();
         for (key, raw) in &fields {
-            read_figure(name, key, raw.get(), kind, &mut figures, warnings);
+            let is_read = read_figure(name, key, raw.get(), kind, &mut figures, warnings);
+            // A row without one of these would bill it at nothing.
+            if !is_read
+                && matches!(
+                    key.as_str(),
+                    "input_cost_per_token" | "output_cost_per_token"
+                )
+            {
+                warnings.add(name, "model left out");
+                return None;
+            }
         }
         if let Some(raw) = fields.get("tiered_pricing") {
             read_tiered_pricing(name, raw, &mut figures, warnings);
@@ -155,6 +165,7 @@ fn place(key: &str, kind: Kind) -> Option<(Class, Option<String>, u64)> {
     Some((*class, tier.map(str::to_owned), threshold))
 }
 
+/// Takes a figure where it has a place. `false` when it has one and cannot be taken.
 fn read_figure(
     name: &str,
     key: &str,
@@ -162,25 +173,27 @@ fn read_figure(
     kind: Kind,
     figures: &mut Figures,
     warnings: &mut Warnings,
-) {
+) -> bool {
     if key == "search_context_cost_per_query" {
         if let Some(price) = search_price(raw) {
             figures.entry((None, 0)).or_default().web_search = Some(price);
         }
-        return;
+        return true;
     }
     // Said once already by `cache_read_input_token_cost`.
     if !key.contains("cost") || key == "input_cost_per_token_cache_hit" || raw == "null" {
-        return;
+        return true;
     }
     let Some((class, tier, threshold)) = place(key, kind) else {
         warnings.add_unknown_key(key);
-        return;
+        return true;
     };
-    if let Some(price) = price(name, key, raw, warnings) {
+    let price = price(name, key, raw, warnings);
+    if price.is_some() {
         let rates = figures.entry((tier, threshold)).or_default();
-        *rates.class_mut(class) = Some(price);
+        *rates.class_mut(class) = price;
     }
+    price.is_some()
 }
 
 fn price(name: &str, key: &str, raw: &str, warnings: &mut Warnings) -> Option<Money> {
@@ -223,8 +236,8 @@ fn read_tiered_pricing(name: &str, raw: &RawValue, figures: &mut Figures, warnin
             .and_then(|range| serde_json::from_str::<Vec<&RawValue>>(range.get()).ok())
             .and_then(|range| whole_number(range.first()?.get()));
         let Some(from) = from else {
-            warnings.add(name, "a tier without a range, left out");
-            continue;
+            warnings.add(name, "tiered_pricing without ranges of tokens, left out");
+            return;
         };
         for (key, raw) in &tier {
             if let Some((class, None, 0)) = place(key, Kind::Text)

@@ -65,12 +65,15 @@ fn ranges_of_tiered_pricing_become_thresholds() {
     let imported = imported(
         r#"{ "dashscope/qwen3-max": { "litellm_provider": "dashscope", "mode": "chat", "tiered_pricing": [
             { "range": [0, 32000.0], "input_cost_per_token": 1.2e-06, "output_cost_per_token": 6e-06 },
-            { "range": [32000.0, 128000.0], "input_cost_per_token": 2.4e-06, "output_cost_per_token": 1.2e-05 } ] } }"#,
+            { "range": [32000.0, 128000.0], "input_cost_per_token": 2.4e-06, "output_cost_per_token": 1.2e-05 },
+            { "range": [128000.0, 256000.0], "input_cost_per_token": 3e-06, "output_cost_per_token": 7.2e-05 } ] } }"#,
     );
     let row = row(&imported);
     assert_eq!(row["input"].as_str(), Some("1.20"));
     assert_eq!(row["above"][0]["input_tokens"].as_integer(), Some(32_000));
     assert_eq!(row["above"][0]["output"].as_str(), Some("12.00"));
+    // Twelve times the lowest step, and plausible beside the step below it.
+    assert_eq!(row["above"][1]["output"].as_str(), Some("72.00"));
 }
 
 #[test]
@@ -149,7 +152,11 @@ fn a_model_that_cannot_be_billed_is_left_out() {
             r#""input_cost_per_token": 0.0, "output_cost_per_token": 0.0"#,
             0,
         ),
-        (r#""input_cost_per_token": -1e-06"#, 1),
+        (r#""input_cost_per_token": -1e-06"#, 2),
+        (
+            r#""input_cost_per_token": 1.1428571428e-06, "output_cost_per_token": 1e-05"#,
+            2,
+        ),
         (
             r#""input_cost_per_token": 1.5e-07, "output_cost_per_token": 3.75e-08"#,
             1,
