@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod admin;
+mod built_in;
 pub mod environment;
 pub mod errors;
 mod limits;
@@ -98,7 +99,10 @@ pub fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
     match path {
         Some(path) => read(path, environment),
         None if Path::new(DEFAULT_PATH).exists() => read(Path::new(DEFAULT_PATH), environment),
-        None => parse(built_in(environment).as_bytes(), BUILT_IN, environment),
+        None => {
+            let text = built_in::text(environment);
+            parse(text.as_bytes(), built_in::NAME, environment)
+        }
     }
 }
 
@@ -245,49 +249,6 @@ fn utf8<'t>(bytes: &'t [u8], name: &str) -> Result<&'t str, ConfigErrors> {
     })
 }
 
-/// What is served without any file: the two large providers, each only where its key is in the environment.
-fn built_in(environment: &dyn Environment) -> String {
-    let mut text = String::new();
-    for (id, base_url, variable, models) in BUILT_IN_UPSTREAMS {
-        if environment
-            .variable(variable)
-            .is_some_and(|key| !key.is_empty())
-        {
-            text += &format!(
-                "[[upstreams]]\nid = {id:?}\ndialect = {id:?}\nbase_url = {base_url:?}\napi_key = {{ env = {variable:?} }}\n\
-                 [[routes]]\nmodels = {models:?}\nupstreams = [{id:?}]\n"
-            );
-        }
-    }
-    text
-}
-
-/// The built-in default's name in mistakes.
-const BUILT_IN: &str = "built-in configuration";
-
-/// Name and dialect, base URL, the variable with its key, its models.
-const BUILT_IN_UPSTREAMS: [(&str, &str, &str, &[&str]); 2] = [
-    (
-        "openai",
-        "https://api.openai.com/v1",
-        "OPENAI_API_KEY",
-        &[
-            "gpt-*",
-            "chatgpt-*",
-            "o1*",
-            "o3*",
-            "o4*",
-            "text-embedding-*",
-        ],
-    ),
-    (
-        "anthropic",
-        "https://api.anthropic.com/v1",
-        "ANTHROPIC_API_KEY",
-        &["claude-*"],
-    ),
-];
-
 /// A price file's name and contents.
 type PriceFile = (String, Vec<u8>);
 
@@ -299,10 +260,9 @@ mod tests {
     use crate::plan::{Action, Amount, Measure, OverageCharge, Window};
     use crate::secret::SecretSha256;
     use jiff::civil::date;
-    use proptest::prelude::*;
     use std::time::Duration;
 
-    fn environment() -> FixedEnvironment {
+    pub(super) fn environment() -> FixedEnvironment {
         let names = [
             "WEIR_ADMIN_TOKEN",
             "WEIR_OPERATOR_TOKEN",
@@ -375,9 +335,9 @@ mod tests {
 
     #[test]
     fn the_built_in_default_has_the_upstreams_whose_keys_are_set() {
-        let without = built_in(&FixedEnvironment::default());
+        let without = built_in::text(&FixedEnvironment::default());
         assert!(from(&without).upstreams.is_empty());
-        let with = from(&built_in(&environment()));
+        let with = from(&built_in::text(&environment()));
         let ids: Vec<&str> = with.upstreams.iter().map(|up| up.id.as_str()).collect();
         assert_eq!(ids, ["openai", "anthropic"]);
         assert_eq!(with.routes.len(), 2);
@@ -482,130 +442,8 @@ mod tests {
         assert!(shown.contains("Sentinel { master: \"main\" }"), "{shown}");
     }
 
-    #[test]
-    fn five_mistakes_are_shown_at_once() {
-        let errors = parse(FIVE_MISTAKES.as_bytes(), "weir.toml", &environment()).unwrap_err();
-        assert_eq!(errors.to_string(), "\
-weir.toml:2:10: server.listen: is an integer, expected an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"
-weir.toml:3:1: server.idle_timout: is not a known key, did you mean \"idle_timeout\"?
-weir.toml:6:9: plans[0].price: is an integer, expected money; write it as a string: \"200.00\"
-weir.toml:9:8: accounts[0].plan: there is no plan \"pr\", did you mean \"pro\"?
-weir.toml:10:9: accounts[0].since: is a string, expected a date without quotes, such as 2025-03-01");
-    }
-
-    #[test]
-    fn beside_a_syntax_error_all_is_told_but_what_may_be_missing_for_it() {
-        let text = FIVE_MISTAKES.replace("\"soon\"", "2025-13-01");
-        let errors = parse(text.as_bytes(), "weir.toml", &environment()).unwrap_err();
-        let lines: Vec<usize> = errors
-            .errors
-            .iter()
-            .filter_map(|e| Some(e.position?.line))
-            .collect();
-        assert_eq!(lines, [2, 3, 6, 10], "{errors}");
-    }
-
-    #[test]
-    fn mistakes_of_several_files_come_together() {
-        let environment = FixedEnvironment::default()
-            .with_file("one.toml", "[[models]]\nmodel = \"m\"\nprices = [{ from = 2025-01-01, input = \"1\", source = \"s\" }]\n")
-            .with_file("two.toml", "[[models]]\nmodel = \"m\"\nprices = [{ from = 2025-01-01, input = 1, source = \"s\" }]\n");
-        let text = "[prices]\nfiles = [\"one.toml\", \"two.toml\"]\nunpriced = \"deny\"\n";
-        let errors = parse(text.as_bytes(), "weir.toml", &environment).unwrap_err();
-        assert_eq!(errors.to_string(), "\
-weir.toml:3:12: prices.unpriced: is \"deny\", expected \"allow\" or \"reject\"
-two.toml:2:9: models[0].model: \"m\" has prices already (one.toml:2), expected each model once
-two.toml:3:40: models[0].prices[0].input: is an integer, expected money; write it as a string: \"1.00\"");
-    }
-
-    #[test]
-    fn what_is_not_utf8_has_its_place() {
-        let errors = parse(b"# \xc3\xa9\n# \xc3\xa9 \xff", "weir.toml", &environment());
-        assert_eq!(
-            errors.unwrap_err().to_string(),
-            "weir.toml:2:5: is not UTF-8 here, expected UTF-8 text"
-        );
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_named() {
-        let errors = load(Some(Path::new("nowhere/weir.toml"))).unwrap_err();
-        assert_eq!(
-            errors.to_string(),
-            "nowhere/weir.toml: cannot be read: No such file or directory (os error 2), expected a configuration file"
-        );
-    }
-
-    #[test]
-    fn a_flood_of_anything_is_refused_in_bounded_time_and_words() {
-        let keys: String = (0..20_000).map(|n| format!("key{n} = 1\n")).collect();
-        let floods = [
-            "[".repeat(1 << 18),
-            "a=[".repeat(80_000),
-            "a={a=".repeat(50_000),
-            "a.".repeat(120_000),
-            "[[plans]]\n".repeat(25_000),
-            "[a]\n".repeat(60_000),
-            "\"".repeat(1 << 18),
-            "= = =\n".repeat(40_000),
-            "\u{0}".repeat(1 << 18),
-            keys,
-        ];
-        for flood in floods {
-            let errors = parse(flood.as_bytes(), "weir.toml", &environment()).unwrap_err();
-            assert!(errors.errors.len() <= ConfigErrors::MAX);
-            assert!(errors.to_string().len() < 1 << 18, "{}", &flood[..20]);
-        }
-    }
-
-    #[test]
-    fn tables_nested_as_deep_as_the_parser_takes_them_do_not_overflow_the_stack() {
-        let dotted = vec!["a"; 79].join(".");
-        let nested = format!("{dotted} = {{").repeat(79);
-        let text = format!("[{dotted}]\n{nested}{}", "}".repeat(79));
-        assert!(parse(text.as_bytes(), "weir.toml", &environment()).is_err());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-
-        #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-            let _ = parse(&bytes, "weir.toml", &environment());
-        }
-
-        #[test]
-        fn no_damage_to_a_good_file_makes_it_panic(
-            cuts in proptest::collection::vec((0..EXAMPLE.len(), 0..12_usize, "[a-z\\[\\]{}=\"'.,#\n0-9é \\\\-]{0,6}"), 1..4),
-        ) {
-            let mut bytes = EXAMPLE.as_bytes().to_vec();
-            for (at, length, instead) in cuts {
-                let at = at.min(bytes.len());
-                let end = (at + length).min(bytes.len());
-                bytes.splice(at..end, instead.bytes());
-            }
-            // The shipped price table would take most of the time.
-            let environment = environment().with_file("etc/prices.toml", "");
-            let _ = parse(&bytes, "etc/weir.toml", &environment);
-            let text = String::from_utf8_lossy(&bytes);
-            let _ = prices::table(&[("prices.toml", &text)], &environment);
-        }
-    }
-
-    const FIVE_MISTAKES: &str = r#"[server]
-listen = 8080
-idle_timout = "75s"
-[[plans]]
-id = "pro"
-price = 200
-[[accounts]]
-id = "acme"
-plan = "pr"
-since = "soon"
-"#;
-
     /// The example of the user's page, as it stands there.
-    const EXAMPLE: &str = r#"
+    pub(super) const EXAMPLE: &str = r#"
 [server]
 listen = "127.0.0.1:8080"
 [admin]

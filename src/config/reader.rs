@@ -58,22 +58,23 @@ impl<'d> Document<'d> {
         };
         let (tree, syntax_errors) = DeTable::parse_recoverable(text);
         for error in &syntax_errors {
-            document.add_syntax_error(error);
+            document.add_syntax_error(error, tree.get_ref());
         }
         (document, tree)
     }
 
     /// The parser goes on behind an error and often trips again on the same line: one mistake a line is enough.
-    fn add_syntax_error(&mut self, error: &toml::de::Error) {
+    fn add_syntax_error(&mut self, error: &toml::de::Error, tree: &DeTable<'_>) {
         let span = error.span().unwrap_or(0..0);
-        if !self.damaged_lines.insert(self.line_of(span.start)) {
+        if !self.damaged_lines.insert(self.line_of(span.start)) || !self.has_room() {
             return;
         }
-        let (key, message) = match (error.message(), self.text.get(span.clone())) {
-            ("duplicate key", Some(key)) if key.len() <= 64 => {
-                (key.to_owned(), "is given twice, expected once".to_owned())
-            }
-            (message, _) => {
+        let (key, message) = match error.message() {
+            "duplicate key" => (
+                path_of_first(tree, self.text.get(span.clone()), span.start),
+                "is given twice, expected once".to_owned(),
+            ),
+            message => {
                 let message = message.replace(['\n', '\r'], " ");
                 (String::new(), format!("not valid TOML: {message}"))
             }
@@ -341,6 +342,34 @@ impl Drop for Table<'_> {
             );
         }
     }
+}
+
+/// The dotted path of a key that is given twice: of the last place up to `at` where it stands.
+fn path_of_first(tree: &DeTable<'_>, key: Option<&str>, at: usize) -> String {
+    let Some(key) = key else {
+        return String::new();
+    };
+    let mut found = (0, join("", key));
+    let mut tables = vec![(String::new(), tree)];
+    while let Some((path, table)) = tables.pop() {
+        for (name, value) in table {
+            let path = join(&path, name.get_ref());
+            let start = name.span().start;
+            if name.get_ref() == key && (found.0..=at).contains(&start) {
+                found = (start, path.clone());
+            }
+            match value.get_ref() {
+                DeValue::Table(table) => tables.push((path, table)),
+                DeValue::Array(items) => {
+                    tables.extend(items.iter().enumerate().filter_map(|(index, item)| {
+                        Some((format!("{path}[{index}]"), item.get_ref().as_table()?))
+                    }));
+                }
+                _ => {}
+            }
+        }
+    }
+    found.1
 }
 
 /// A dotted path with one more key; keys that are not bare are quoted as TOML would, and cut.

@@ -280,13 +280,13 @@ const BASE_URL: &str = "a URL such as \"https://api.openai.com/v1\"";
 
 /// Connection management and framing belong to the gateway.
 const GATEWAYS_OWN: [&str; 11] = [
-    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
-    "content-type",
     "expect",
     "host",
+    "keep-alive",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
