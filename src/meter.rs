@@ -122,13 +122,17 @@ impl Meter {
     pub fn new(settings: MeterSettings) -> Self {
         let MeterSettings {
             endpoint,
-            dialect: _,
+            dialect,
             event_stream,
             encoding,
             strip_usage,
             caps,
         } = settings;
-        let side = Side::new(&endpoint, event_stream, &caps);
+        let side = Side::new(
+            Report::new(&endpoint, dialect, caps.text_bytes),
+            event_stream,
+            &caps,
+        );
         let strip = strip_usage && event_stream && encoding.is_none();
         Self {
             source: match encoding {

@@ -6,6 +6,8 @@
 mod figures;
 mod output;
 mod reading;
+#[cfg(test)]
+mod shapes;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,8 +17,8 @@ pub use reading::{End, Reading, ServedPart};
 
 use self::figures::{Figures, Habit};
 use self::output::Collector;
-use super::Endpoint;
 use super::json::{each_element, each_member, span_in, text};
+use super::{Dialect, Endpoint};
 use crate::ids::ModelName;
 use crate::tokens::Usage;
 
@@ -42,18 +44,18 @@ pub struct Report {
 /// What of an event our `include_usage` may have caused. Spans are of the event's data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
-    /// The event is the usage chunk: `choices` is empty, `usage` is an object, and no error is with them.
+    /// The event is the usage chunk: `usage` is a report, `choices` is empty or absent, and no error is with them.
     pub is_usage_chunk: bool,
     /// Where a `"usage":null` stands, from its name to its `null`.
     pub null_usage: Option<Range<usize>>,
 }
 
 impl Report {
-    /// For an answer of `endpoint`; keeps at most `text_bytes_max` of its text.
-    pub fn new(endpoint: &Endpoint, text_bytes_max: usize) -> Self {
-        let habit = match endpoint {
-            Endpoint::Messages => Habit::Messages,
-            Endpoint::Embeddings => Habit::Embeddings,
+    /// For an answer of `endpoint` by an upstream of `dialect`; keeps at most `text_bytes_max` of its text.
+    pub fn new(endpoint: &Endpoint, dialect: Dialect, text_bytes_max: usize) -> Self {
+        let habit = match (endpoint, dialect) {
+            (Endpoint::Messages, _) | (_, Dialect::Anthropic) => Habit::Messages,
+            (Endpoint::Embeddings, _) => Habit::Embeddings,
             _ => Habit::Chat,
         };
         Self {
@@ -467,8 +469,8 @@ impl<'a> Found<'a> {
         let Some(usage) = self.usage.filter(|_| whole) else {
             return Traces::default();
         };
-        let no_choices = self.choices.is_some_and(|choices| {
-            choices.starts_with('[') && choices.trim_matches(['[', ']']).trim().is_empty()
+        let no_choices = self.choices.is_none_or(|choices| {
+            choices == "null" || choices.trim_matches(['[', ']']).trim().is_empty()
         });
         let span = || {
             let name = span_in(json, self.usage_name?)?;
@@ -478,6 +480,7 @@ impl<'a> Found<'a> {
         Traces {
             is_usage_chunk: no_choices
                 && usage.starts_with('{')
+                && Figures::read(usage).0.is_report()
                 && !self.error.is_some_and(is_truthy),
             null_usage: (usage == "null").then(span).flatten(),
         }

@@ -277,3 +277,136 @@ impl EventStream {
         self.event_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Owned = (String, String);
+
+    fn events(pieces: &[&[u8]]) -> Vec<Owned> {
+        let mut stream = EventStream::new(1 << 20);
+        let mut events = Vec::new();
+        let mut take = |event: Event<'_>| {
+            events.push((
+                String::from_utf8_lossy(event.name).into_owned(),
+                String::from_utf8_lossy(event.data).into_owned(),
+            ));
+        };
+        for piece in pieces {
+            stream.push(piece, &mut take);
+        }
+        stream.finish(&mut take);
+        events
+    }
+
+    fn data_of(body: &[u8]) -> Vec<String> {
+        events(&[body]).into_iter().map(|(_, data)| data).collect()
+    }
+
+    #[test]
+    fn all_three_line_ends_end_lines() {
+        for end in ["\n", "\r\n", "\r"] {
+            let body = format!("event: a{end}data: 1{end}{end}data:2{end}{end}");
+            let expected = [("a", "1"), ("", "2")].map(|(n, d)| (n.to_owned(), d.to_owned()));
+            assert_eq!(events(&[body.as_bytes()]), expected, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn only_one_space_after_the_colon_is_not_data() {
+        assert_eq!(data_of(b"data:  two\n\ndata:none\n\n"), [" two", "none"]);
+    }
+
+    #[test]
+    fn data_lines_of_one_event_are_joined_with_line_feeds() {
+        assert_eq!(data_of(b"data: a\ndata:\nid: 7\ndata: b\n\n"), ["a\n\nb"]);
+    }
+
+    #[test]
+    fn comments_retries_and_events_without_data_are_no_events() {
+        let body = b": keep-alive\n\nretry: 3000\n\nevent: ping\n\n:\ndata: x\n\n";
+        assert_eq!(events(&[body]), [(String::new(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_a_missing_last_newline_lose_nothing() {
+        assert_eq!(data_of(b"\xef\xbb\xbfdata: a\n\ndata: b"), ["a", "b"]);
+        assert_eq!(data_of(b"data: a\n\ndata: b\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_field_named_error_is_an_error_event() {
+        let expected = [("error".to_owned(), r#"{"code":500}"#.to_owned())];
+        assert_eq!(events(&[b"error: {\"code\":500}\n\n"]), expected);
+    }
+
+    #[test]
+    fn an_event_that_is_too_long_is_skipped_and_the_next_one_read() {
+        let long = vec![b'x'; 5000];
+        let body = [b"data: ", &long[..], b"\ndata: more\n\ndata: next\n\n"].concat();
+        for size in [1, 7, 1000, body.len()] {
+            let mut stream = EventStream::new(1000);
+            let mut read = Vec::new();
+            for piece in body.chunks(size) {
+                stream.push(piece, |event| read.push(event.data.to_vec()));
+                assert!(stream.line.capacity() <= 4096, "memory stays bounded");
+            }
+            assert_eq!(read, [b"next"], "in pieces of {size}");
+            assert_eq!(stream.skipped(), 1);
+        }
+    }
+
+    #[test]
+    fn comments_without_end_do_not_use_up_the_room_of_an_event() {
+        let mut stream = EventStream::new(100);
+        let mut read = 0;
+        for _ in 0..100 {
+            stream.push(b": still thinking\n", |_| read += 1);
+        }
+        stream.push(b"data: x\n\n", |_| read += 1);
+        assert_eq!((read, stream.skipped()), (1, 0));
+    }
+
+    #[test]
+    fn the_clear_part_of_a_chunk_ends_where_an_unfinished_event_begins() {
+        let clear = |chunk: &[u8]| EventStream::new(1000).push(chunk, |_| {});
+        assert_eq!(clear(b"data: x\n\n"), 9);
+        assert_eq!(clear(b"data: x\n\ndata: y\n"), 9);
+        assert_eq!(clear(b": comment\ndat"), 10);
+        assert_eq!(clear(b"data: x\n"), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_of_any_stream_gives_the_same_events(
+            body in "(data|event|id|error|:|x|: |:  |\r|\n|\r\n|\n\n|\u{feff}|é|\\{\\}){0,40}",
+            cuts in prop::collection::vec(0usize..200, 0..6),
+        ) {
+            let whole = events(&[body.as_bytes()]);
+            let single: Vec<&[u8]> = body.as_bytes().chunks(1).collect();
+            prop_assert_eq!(&events(&single), &whole);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            for cut in cuts {
+                pieces.push(&body.as_bytes()[at..cut]);
+                at = cut;
+            }
+            pieces.push(&body.as_bytes()[at..]);
+            prop_assert_eq!(&events(&pieces), &whole);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..300), max in 1usize..50) {
+            let mut stream = EventStream::new(max);
+            for piece in body.chunks(3) {
+                stream.push(piece, |_| {});
+            }
+            stream.finish(|_| {});
+        }
+    }
+}

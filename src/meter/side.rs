@@ -4,7 +4,6 @@ use bytes::{Bytes, BytesMut};
 
 use super::MeterCaps;
 use super::event_stream::{Event, EventStream};
-use crate::dialect::Endpoint;
 use crate::dialect::report::{End, Reading, Report};
 
 /// Reads an answer's bytes, decoded, as events or as one JSON body.
@@ -19,9 +18,9 @@ enum Shape {
 }
 
 impl Side {
-    pub(super) fn new(endpoint: &Endpoint, event_stream: bool, caps: &MeterCaps) -> Self {
+    pub(super) fn new(report: Report, event_stream: bool, caps: &MeterCaps) -> Self {
         Self {
-            report: Report::new(endpoint, caps.text_bytes),
+            report,
             shape: if event_stream {
                 Shape::Events(EventStream::new(caps.line_bytes))
             } else {
