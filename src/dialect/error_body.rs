@@ -165,3 +165,60 @@ pub fn body(
     };
     body.to_string().into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parsed(dialect: Dialect, code: Code) -> Value {
+        let body = body(dialect, code, "say \"why\"", Some("model"), Some("req_1"));
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn openais_shape_has_message_type_param_and_code() {
+        let error = parsed(Dialect::OpenAi, Code::InvalidApiKey);
+        let expected = json!({"error": {"message": "say \"why\"", "type": "invalid_request_error", "param": "model", "code": "invalid_api_key"}});
+        assert_eq!(error, expected);
+        assert_eq!(parsed(Dialect::Azure, Code::InvalidApiKey), expected);
+    }
+
+    #[test]
+    fn anthropics_shape_has_its_own_types_beside_our_code() {
+        let error = parsed(Dialect::Anthropic, Code::ModelNotFound);
+        let expected = json!({
+            "type": "error",
+            "error": {"type": "not_found_error", "message": "say \"why\"", "code": "model_not_found"},
+            "request_id": "req_1",
+        });
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn every_code_has_an_error_status_and_a_name_of_its_own() {
+        let mut names: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn the_documented_codes_have_the_documented_statuses() {
+        for (code, name, status) in [
+            (Code::InvalidApiKey, "invalid_api_key", 401),
+            (Code::ModelNotFound, "model_not_found", 404),
+            (Code::RateLimitExceeded, "rate_limit_exceeded", 429),
+            (Code::InsufficientQuota, "insufficient_quota", 429),
+            (Code::UnpricedModel, "unpriced_model", 403),
+            (Code::RequestTooLarge, "request_too_large", 413),
+            (Code::UpstreamUnreachable, "upstream_unreachable", 502),
+            (Code::UpstreamTimeout, "upstream_timeout", 504),
+            (Code::Overloaded, "overloaded", 503),
+        ] {
+            assert_eq!((code.as_str(), code.status().as_u16()), (name, status));
+        }
+    }
+}

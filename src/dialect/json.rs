@@ -186,3 +186,79 @@ impl<'a> Visitor<'a> for NameVisitor {
         Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn members_come_in_order_with_their_names_unescaped() {
+        let mut seen = Vec::new();
+        let whole = each_member(
+            r#" {"a":1,"mod\u0065l":"x","c":[{"d":2}]} "#,
+            |name, value| {
+                seen.push((name.into_owned(), value));
+            },
+        );
+        assert!(whole);
+        let expected = [("a", "1"), ("model", "\"x\""), ("c", r#"[{"d":2}]"#)];
+        assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn what_is_no_whole_object_says_so() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "7",
+            r#"{"a":1} x"#,
+            r#"{"a":1}{}"#,
+            "\u{feff}{}",
+        ] {
+            assert!(!each_member(text, |_, _| {}), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_does_not_use_up_the_stack() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(each_member(&deep, |_, _| {}));
+    }
+
+    #[test]
+    fn half_an_emoji_does_not_lose_the_text() {
+        assert_eq!(text(r#""a\ud83db""#).unwrap(), "a\u{fffd}b");
+        assert_eq!(text(r#""\ud83d\ude00""#).unwrap(), "😀");
+        assert_eq!(text(r#""\ude00\ud83d\n""#).unwrap(), "\u{fffd}\u{fffd}\n");
+        assert_eq!(text(r#""\ud83d\u0041""#).unwrap(), "\u{fffd}A");
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_reads_as_serde_json_reads_it(plain in any::<String>(), ascii in any::<bool>()) {
+            let mut json = serde_json::to_string(&plain).unwrap();
+            if ascii {
+                json = json.chars().flat_map(|c| {
+                    let mut units = [0; 2];
+                    let escaped: Vec<String> = match c.is_ascii() {
+                        true => vec![c.to_string()],
+                        false => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect(),
+                    };
+                    escaped
+                }).collect();
+            }
+            prop_assert_eq!(text(&json).unwrap(), plain);
+        }
+
+        #[test]
+        fn any_text_is_an_object_exactly_when_serde_json_says_so(text in "[\\{\\}\\[\\]\",:0a1 \\\\-]{0,20}") {
+            let ours = each_member(&text, |_, _| {});
+            let theirs = serde_json::from_str::<Value>(&text).is_ok_and(|value| value.is_object());
+            prop_assert_eq!(ours, theirs);
+        }
+    }
+}

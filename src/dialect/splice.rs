@@ -150,3 +150,207 @@ fn refuses_max_tokens(model: &str) -> bool {
     generation("o").is_some()
         || generation("gpt-").is_some_and(|generation| (5..30).contains(&generation))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dialect::ask;
+
+    const CHAT: Endpoint = Endpoint::ChatCompletions;
+
+    fn ask_of(body: &str) -> Ask {
+        ask::read(&CHAT, body.as_bytes()).unwrap()
+    }
+
+    fn text(spliced: &Spliced) -> String {
+        let whole = spliced.pieces.concat();
+        assert_eq!(whole.len() as u64, spliced.len);
+        String::from_utf8(whole).unwrap()
+    }
+
+    fn spliced(body: &str, edits: impl IntoIterator<Item = Edit>) -> String {
+        text(&apply(&body.to_owned().into(), edits.into_iter().collect()))
+    }
+
+    fn with_usage(body: &str) -> String {
+        spliced(body, include_usage(&ask_of(body)))
+    }
+
+    fn capped(body: &str, model: &str, tokens: u64) -> String {
+        spliced(body, cap_output(&CHAT, &ask_of(body), model, tokens))
+    }
+
+    #[test]
+    fn usage_is_asked_for_without_touching_another_byte() {
+        assert_eq!(
+            with_usage(r#"{ "model":"m" }"#),
+            r#"{"stream_options":{"include_usage":true}, "model":"m" }"#
+        );
+        assert_eq!(
+            with_usage(r#"{"model":"m","stream_options":null}"#),
+            r#"{"model":"m","stream_options":{"include_usage":true}}"#
+        );
+        assert_eq!(
+            with_usage(r#"{"stream_options":{ },"model":"m"}"#),
+            r#"{"stream_options":{"include_usage":true },"model":"m"}"#
+        );
+        assert_eq!(
+            with_usage(r#"{"stream_options":{"include_obfuscation":false},"model":"m"}"#),
+            r#"{"stream_options":{"include_usage":true,"include_obfuscation":false},"model":"m"}"#
+        );
+        for refused in ["false", "null"] {
+            let body =
+                format!(r#"{{"stream_options":{{"include_usage": {refused} }},"model":"m"}}"#);
+            assert_eq!(with_usage(&body), body.replace(refused, "true"));
+        }
+        let asked = r#"{"model":"m","stream_options":{"include_usage":true}}"#;
+        assert_eq!(include_usage(&ask_of(asked)), None);
+    }
+
+    #[test]
+    fn a_model_is_renamed_where_it_stands() {
+        let body = r#"{"a":"gpt-4o","mod\u0065l" : "gpt\u002d4o","b":1}"#;
+        let edit = rename(&ask_of(body), &ModelName::new("say \"hi\""));
+        assert_eq!(
+            spliced(body, edit),
+            r#"{"a":"gpt-4o","mod\u0065l" : "say \"hi\"","b":1}"#
+        );
+    }
+
+    #[test]
+    fn a_cap_lowers_a_higher_bound_and_leaves_a_lower_one() {
+        let higher = r#"{"model":"m","max_tokens":1000,"max_completion_tokens":2000}"#;
+        assert_eq!(
+            capped(higher, "m", 256),
+            r#"{"model":"m","max_tokens":256,"max_completion_tokens":256}"#
+        );
+        let lower = r#"{"model":"m","max_tokens":100}"#;
+        assert_eq!(capped(lower, "m", 256), lower);
+        let null = r#"{"model":"m","max_tokens":null}"#;
+        assert_eq!(capped(null, "m", 256), r#"{"model":"m","max_tokens":256}"#);
+        let beside_null = r#"{"model":"m","max_tokens":null,"max_completion_tokens":9000}"#;
+        assert_eq!(
+            capped(beside_null, "m", 256),
+            r#"{"model":"m","max_tokens":null,"max_completion_tokens":256}"#
+        );
+    }
+
+    #[test]
+    fn a_cap_where_there_was_no_bound_goes_into_the_member_that_the_endpoint_reads() {
+        let body = r#"{"model":"m"}"#;
+        let ask = ask_of(body);
+        let member = |endpoint: Endpoint, model: &str| {
+            let edits = cap_output(&endpoint, &ask, model, 9);
+            edits
+                .first()
+                .map(|edit| String::from_utf8(edit.replacement.to_vec()).unwrap())
+        };
+        for model in ["o1", "o3-mini", "gpt-5.4", "gpt-6", "openai/gpt-5-nano"] {
+            assert_eq!(
+                member(CHAT, model).unwrap(),
+                "\"max_completion_tokens\":9,",
+                "{model}"
+            );
+        }
+        for model in [
+            "gpt-4o",
+            "gpt-4.1",
+            "gpt-35-turbo",
+            "gpt-oss-120b",
+            "mistral-large",
+            "olmo",
+        ] {
+            assert_eq!(member(CHAT, model).unwrap(), "\"max_tokens\":9,", "{model}");
+        }
+        assert_eq!(
+            member(Endpoint::Completions, "o1").unwrap(),
+            "\"max_tokens\":9,"
+        );
+        assert_eq!(
+            member(Endpoint::Messages, "m").unwrap(),
+            "\"max_tokens\":9,"
+        );
+        assert_eq!(
+            member(Endpoint::Responses, "m").unwrap(),
+            "\"max_output_tokens\":9,"
+        );
+        assert_eq!(member(Endpoint::Embeddings, "m"), None);
+    }
+
+    #[test]
+    fn the_body_is_sliced_and_not_copied() {
+        let body = Bytes::from(r#"{"model":"m","x":"a long text"}"#);
+        let ask = ask::read(&CHAT, &body).unwrap();
+        let spliced = apply(
+            &body,
+            rename(&ask, &ModelName::new("n")).into_iter().collect(),
+        );
+        assert_eq!(spliced.pieces.len(), 3);
+        assert_eq!(spliced.pieces[0].as_ptr(), body.as_ptr());
+        assert_eq!(spliced.pieces[2].as_ptr(), body[12..].as_ptr());
+        assert_eq!(apply(&body, Vec::new()).pieces, [body]);
+    }
+
+    #[test]
+    fn edits_that_overlap_or_reach_beyond_the_body_are_left_out() {
+        let edit = |span: Range<usize>, replacement: &'static str| Edit {
+            span,
+            replacement: replacement.into(),
+        };
+        let edits = [
+            edit(0..3, "X"),
+            edit(2..4, "Y"),
+            edit(9..20, "Z"),
+            edit(6..6, "I"),
+        ];
+        assert_eq!(spliced("0123456789", edits), "X345I6789");
+    }
+
+    proptest! {
+        #[test]
+        fn an_edited_body_means_the_old_one_with_that_change(
+            before in "[a-z ]{0,5}",
+            stream_options in prop::option::of(prop::sample::select(vec![
+                json!(null), json!({}), json!({"include_usage": false}), json!({"x": 1}), json!({"x": {"y": 2}, "include_usage": true}),
+            ])),
+            bounds in prop::collection::btree_map(
+                prop::sample::select(vec!["max_tokens", "max_completion_tokens"]),
+                prop::option::of(0u64..1000), 0..3),
+            pretty in any::<bool>(),
+            cap in 0u64..1000,
+        ) {
+            let mut value = json!({"a": before, "model": "m", "z": [1, {"model": "no"}]});
+            if let Some(options) = stream_options {
+                value["stream_options"] = options;
+            }
+            for (name, tokens) in bounds {
+                value[name] = json!(tokens);
+            }
+            let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let ask = ask_of(&body);
+            let mut edits: Vec<Edit> = rename(&ask, &ModelName::new("n")).into_iter().collect();
+            edits.extend(include_usage(&ask));
+            edits.extend(cap_output(&CHAT, &ask, "n", cap));
+            let edited = spliced(&body, edits);
+            let after = ask_of(&edited);
+            prop_assert!(after.asks_usage());
+            prop_assert_eq!(after.model.as_ref().unwrap().as_str(), "n");
+            let expected = ask.max_output(&CHAT).map_or(cap, |asked| asked.min(cap));
+            prop_assert_eq!(after.max_output(&CHAT), Some(expected));
+
+            let undo = |mut value: Value| {
+                for name in ["model", "stream_options", "max_tokens", "max_completion_tokens"] {
+                    value.as_object_mut().unwrap().remove(name);
+                }
+                value
+            };
+            let edited: Value = serde_json::from_str(&edited).unwrap();
+            let kept = |value: &Value| value["stream_options"]["x"].clone();
+            prop_assert_eq!(kept(&edited), kept(&value));
+            prop_assert_eq!(undo(edited), undo(value));
+        }
+    }
+}
