@@ -230,9 +230,7 @@ impl Report {
                 }
             }
             "response.output_item.done" => {
-                if found.item.is_some_and(is_web_search) {
-                    self.web_searches += 1;
-                }
+                self.web_searches += u64::from(found.item.is_some_and(is_web_search));
             }
             "message_stop" => self.complete = true,
             "message_delta" => {

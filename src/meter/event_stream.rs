@@ -12,6 +12,8 @@ pub(super) struct Event<'a> {
     pub(super) name: &'a [u8],
     /// The data lines, joined with line feeds.
     pub(super) data: &'a [u8],
+    /// Where in the chunk the event begins; 0 when it began in an earlier one.
+    pub(super) start: usize,
     /// How far into the chunk the event reaches, its blank line included.
     pub(super) end: usize,
 }
@@ -115,6 +117,7 @@ impl EventStream {
                     each(Event {
                         name: &self.name,
                         data: only.take().unwrap_or(&self.data),
+                        start: clear,
                         end: at,
                     });
                 }
@@ -142,6 +145,7 @@ impl EventStream {
             each(Event {
                 name: &self.name,
                 data: &self.data,
+                start: 0,
                 end: 0,
             });
         }

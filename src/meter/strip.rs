@@ -31,6 +31,12 @@ impl Strip {
             from = 1;
         }
         let clear = events.push(&chunk, |event| {
+            if event.start > from {
+                // Comments, or an event that was too long to be read.
+                passed.copy(&self.held.split());
+                passed.same(from..event.start);
+                from = event.start;
+            }
             let traces = report.event(event.name, event.data);
             self.dropped_last = traces.is_usage_chunk;
             if traces.is_usage_chunk {
