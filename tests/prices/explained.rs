@@ -1,4 +1,5 @@
-//! Where the shipped table differs from a public list, and why ours is right.
+//! Where the shipped table differs from a public list, and why ours is taken to be right: by the vendor's announcement or
+//! page as far as it was at hand, else because the other lists agree or the list contradicts itself.
 
 /// pydantic's genai-prices of August 2026.
 pub(crate) const GENAI: &str = "genai_prices_v2.json";
@@ -128,6 +129,19 @@ pub(crate) const EXPLAINED: &[Explained] = &[
     (LITELLM, "gpt-4o-mini-tts", "output", "12.00", "10.00", TTS),
     (LITELLM_2025, "gpt-4o-mini-tts", "input", "0.60", "2.50", TTS),
     (LITELLM_2025, "gpt-4o-mini-tts", "output", "12.00", "10.00", TTS),
+    (GENAI, "gemini-2.5-flash", "cache_read_input", "0.03", "0.075", CACHE_BEFORE),
+    (GENAI, "gemini-2.5-pro", "cache_read_input", "0.125", "0.31", CACHE_BEFORE),
+    (GENAI, "gemini-2.5-flash", "cache_write_input", "0.30", "0.3833", STORAGE_AS_WRITE),
+    (GENAI, "gemini-2.5-pro", "cache_write_input", "1.25", "1.625", STORAGE_AS_WRITE),
+    (GENAI, "gemini-3.1-pro-preview", "cache_write_input", "2.00", "0.375", STORAGE_AS_WRITE),
+    (GENAI, "gpt-5-nano", "cache_read_input", "0.005", "0.01", ROUNDED),
+    (GENAI, "gpt-5.1", "cache_read_input", "0.125", "0.13", ROUNDED),
+    (GENAI, "openai/gpt-oss-120b", "input", "0.15", "0.039", OTHER_HOST),
+    (GENAI, "openai/gpt-oss-120b", "output", "0.60", "0.18", OTHER_HOST),
+    (GENAI, "openai/gpt-oss-20b", "input", "0.075", "0.029", OTHER_HOST),
+    (GENAI, "openai/gpt-oss-20b", "output", "0.30", "0.14", OTHER_HOST),
+    (GENAI, "qwen/qwen3-32b", "input", "0.29", "0.10", OTHER_HOST),
+    (GENAI, "qwen/qwen3-32b", "output", "0.59", "0.30", OTHER_HOST),
 ];
 
 const SONNET_5: &str = "Anthropic cancelled the increase to 3/15 announced for 2026-09-01: 2/10 stayed the standard price";
@@ -175,3 +189,9 @@ const CODESTRAL: &str = "cut with codestral-2501; the list has the price of 2024
 const LARGE_2407: &str = "cut by a third on 2024-09-17, which the list has missed";
 const O1_MINI: &str = "cut to the price of o3-mini on 2025-01-31 together with the alias";
 const RERANK: &str = "the list has the price of a token as that of a request";
+const CACHE_BEFORE: &str =
+    "a quarter of the input until the autumn of 2025; the list has kept it for OpenRouter";
+const STORAGE_AS_WRITE: &str =
+    "OpenRouter books the storage of a cache as writes; Google asks it by the hour, and no write";
+const ROUNDED: &str = "OpenRouter's page rounds to cents; OpenAI's own has the tenth of the input";
+const OTHER_HOST: &str = "OpenRouter's cheapest host; the entry is Groq's, which has the same id";

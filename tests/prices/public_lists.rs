@@ -212,7 +212,7 @@ fn place(key: &str) -> Option<(Class, Option<&'static str>, u64)> {
 
 /// pydantic's genai-prices: dollars per million, with dates and thresholds.
 fn genai_prices(data: &Path) -> Vec<Figure> {
-    const PROVIDERS: [&str; 12] = [
+    const PROVIDERS: [&str; 13] = [
         "openai",
         "anthropic",
         "google",
@@ -225,6 +225,7 @@ fn genai_prices(data: &Path) -> Vec<Figure> {
         "moonshotai",
         "voyageai",
         "cerebras",
+        "openrouter",
     ];
     let text = std::fs::read_to_string(data.join(GENAI)).unwrap();
     let providers: Vec<Provider> = serde_json::from_str(&text).unwrap();
@@ -235,9 +236,20 @@ fn genai_prices(data: &Path) -> Vec<Figure> {
         }
         for model in &provider.models {
             let id = model.id.clone();
+            // OpenRouter's own names have the vendor's prefix; the others belong to the vendors.
+            if provider.id == "openrouter" && !id.contains('/') {
+                continue;
+            }
             for (on, prices) in model.rows() {
                 for (key, raw) in &prices {
-                    let mut add = |class, above, price| {
+                    let Some((class, divisor)) = genai_class(key) else {
+                        continue;
+                    };
+                    let mut add = |above, raw: &RawValue| {
+                        let raw = raw.get().trim_matches('"');
+                        let Some(price) = exact(&format!("{raw}e-{divisor}")) else {
+                            return;
+                        };
                         figures.push(Figure {
                             list: GENAI,
                             name: format!("{}/{id}", provider.id),
@@ -249,20 +261,14 @@ fn genai_prices(data: &Path) -> Vec<Figure> {
                             price,
                         });
                     };
-                    let Some((class, divisor)) = genai_class(key) else {
-                        continue;
-                    };
-                    let exactly = |raw: &str| {
-                        exact(&format!("{}e-{divisor}", raw.trim_matches('"'))).unwrap()
-                    };
                     match serde_json::from_str::<Tiered>(raw.get()) {
                         Ok(tiered) => {
-                            add(class, 0, exactly(tiered.base.get()));
+                            add(0, tiered.base);
                             for tier in &tiered.tiers {
-                                add(class, tier.start, exactly(tier.price.get()));
+                                add(tier.start, tier.price);
                             }
                         }
-                        Err(_) => add(class, 0, exactly(raw.get())),
+                        Err(_) => add(0, raw),
                     }
                 }
             }
