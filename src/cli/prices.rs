@@ -109,8 +109,12 @@ fn prices_table(listed: &Listed) -> String {
         cells.extend(columns.iter().map(|(_, prices)| cell(prices, name)));
         table.add_row(cells);
     }
-    align_right(&mut table, 1);
-    printed(&table)
+    align_right(&mut table, 1..columns.len() + 1);
+    let mut text = printed(&table);
+    if !listed.tiers.is_empty() {
+        text.push_str("\nwhere a tier names no price, the standard one holds\n");
+    }
+    text
 }
 
 fn list_table(models: &[Listed], day: Date) -> String {
@@ -136,7 +140,7 @@ fn list_table(models: &[Listed], day: Date) -> String {
         cells.push(tiers.join(", "));
         table.add_row(cells);
     }
-    align_right(&mut table, 2);
+    align_right(&mut table, 2..2 + shown.len());
     format!(
         "Prices on {day}, in US dollars per 1,000,000 tokens (request: each)\n{}{} models\n",
         printed(&table),
@@ -187,9 +191,11 @@ fn new_table() -> Table {
     table
 }
 
-fn align_right(table: &mut Table, first: usize) {
-    for column in table.column_iter_mut().skip(first) {
-        column.set_cell_alignment(CellAlignment::Right);
+fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if columns.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
 }
 
