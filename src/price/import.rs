@@ -1,7 +1,7 @@
 //! The LiteLLM price map (`model_prices_and_context_window.json`) as a price table of ours.
 //!
 //! The map is a JSON object of models, each with dollars per token as floats and some hundred kinds of keys. It has
-//! errors of its own, so each figure is checked before it is taken (see [`check`]): what fails is left out with a
+//! errors of its own, so each figure is checked before it is taken: what fails is left out with a
 //! warning that says why, and what has no class here is counted.
 
 mod check;
