@@ -5,4 +5,5 @@ pub mod check;
 pub mod margin;
 pub mod prices;
 mod progress;
+pub mod whatif;
 pub mod when;

@@ -23,6 +23,7 @@ pub mod report;
 mod show;
 mod tally;
 pub mod tenure;
+pub mod whatif;
 mod worth;
 
 use std::sync::Arc;
@@ -36,7 +37,8 @@ use crate::ledger::store::{Store, StoreError, TimeRange};
 pub use books::Books;
 pub use reading::Progress;
 pub use report::{Report, Row};
-pub use show::{csv, table};
+pub use show::{csv, table, what_if_csv, what_if_table};
+pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -94,6 +96,9 @@ pub enum MarginError {
     /// A plan that does not exist.
     #[error("there is no plan {0}")]
     NoSuchPlan(PlanId),
+    /// A what-if that cannot be.
+    #[error(transparent)]
+    WhatIf(#[from] whatif::WhatIfError),
     /// A range that ends before it begins.
     #[error("the range ends ({until}) before it begins ({since})")]
     EmptyRange {
@@ -121,17 +126,14 @@ pub fn report(
 ) -> Result<Report, MarginError> {
     let frame = assemble::Frame::new(range, now);
     let mut tally = tally::Tally::new(by, books);
+    let reads = reading::Reads::of(books, &frame, by);
     reading::read(
         store,
-        books,
         &frame,
+        reads,
         now,
-        by,
         progress,
-        &mut |row, tags, part| match tags {
-            Some(tags) if by == By::Tag => tally.add_tagged(row, tags, books, part),
-            _ => tally.add(row, part),
-        },
+        &mut |row, tags, part| tally.take(row, tags, books, part),
     )?;
     Ok(assemble::assemble(books, &mut tally, &frame))
 }

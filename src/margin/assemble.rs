@@ -1,6 +1,7 @@
 //! From sums to a report: revenue is set against them, row by row.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -97,6 +98,41 @@ pub(super) fn assemble(books: &Books, tally: &mut Tally, frame: &Frame) -> Repor
         unallocated,
         notes: books.notes().to_vec(),
     }
+}
+
+/// What one account brought and what its use cost, over all its plans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AccountFigures {
+    /// Revenue.
+    pub(super) revenue: Money,
+    /// Fixed costs and payment fees.
+    pub(super) beside: Money,
+    /// The cost of its use.
+    pub(super) used: Money,
+    /// Tokens that it used: a change of model may leave the cost as it was.
+    pub(super) tokens: u64,
+}
+
+/// The figures of every account in a tally that has been assembled.
+pub(super) fn by_account(
+    books: &Books,
+    tally: &Tally,
+    frame: &Frame,
+) -> BTreeMap<Arc<str>, AccountFigures> {
+    let mut accounts: BTreeMap<Arc<str>, AccountFigures> = BTreeMap::new();
+    for pair in tally.pairs() {
+        let standing = Standing::of(books, tally, pair, frame);
+        let name = tally.account_name(pair.account);
+        let figures = match accounts.get_mut(name) {
+            Some(figures) => figures,
+            None => accounts.entry(name.into()).or_default(),
+        };
+        figures.revenue += standing.passed.revenue;
+        figures.beside += standing.passed.costs();
+        figures.used += pair.sums.cost.total();
+        figures.tokens += pair.sums.usage.total_tokens();
+    }
+    accounts
 }
 
 /// Gives every account that has a plan in the range, or will have until the period's end, its place in the tally.

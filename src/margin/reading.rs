@@ -37,38 +37,59 @@ struct Segment {
     span: WindowSpan,
 }
 
-/// Reads all rows of a report, and those before it that rates and overage quotas need.
+/// How a report is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// How fine the rows must be.
+    pub(super) grain: Grain,
+    /// Whether the range is read entry by entry: tags are in no sum.
+    pub(super) entries: bool,
+    /// How far back rows before the range are wanted.
+    pub(super) from_ms: i64,
+}
+
+impl Reads {
+    /// What a report needs.
+    pub(super) fn of(books: &Books, frame: &Frame, by: By) -> Reads {
+        Reads {
+            grain: match by {
+                By::Key | By::Upstream => Grain::Hour,
+                By::Plan | By::Account | By::Model | By::Tag | By::Day => Grain::Day,
+            },
+            entries: by == By::Tag,
+            from_ms: history_start(books, frame),
+        }
+    }
+}
+
+/// Reads all rows of a report, and those before it that rates and quotas need.
 pub(super) fn read(
     store: &dyn Store,
-    books: &Books,
     frame: &Frame,
+    reads: Reads,
     now: Timestamp,
-    by: By,
     progress: Progress<'_>,
     each: EachRow<'_>,
 ) -> Result<(), StoreError> {
-    let grain = match by {
-        By::Key | By::Upstream => Grain::Hour,
-        By::Plan | By::Account | By::Model | By::Tag | By::Day => Grain::Day,
-    };
     let before = WindowSpan {
-        start_ms: history_start(books, frame),
+        start_ms: reads.from_ms,
         end_ms: frame.passed.start_ms,
     };
-    let mut segments = segments(before, grain, Part::Before);
-    if by == By::Tag {
+    let mut segments = Vec::new();
+    cut(before, reads.grain, Part::Before, &mut segments);
+    let mut within = frame.passed;
+    if reads.entries {
         segments.push(Segment {
             source: Source::Entries,
             part: Part::Within,
-            span: frame.passed,
+            span: within,
         });
     } else {
-        let mut within = frame.passed;
         if within.end_ms >= now.as_millisecond() {
             // Nothing has started after now, so the running day's (or hour's) sums may be taken whole.
-            within.end_ms = ceil(within.end_ms, unit(grain));
+            within.end_ms = ceil(within.end_ms, unit(reads.grain));
         }
-        segments.extend(self::segments(within, grain, Part::Within));
+        cut(within, reads.grain, Part::Within, &mut segments);
     }
     read_segments(store, &segments, progress, each)
 }
@@ -150,40 +171,34 @@ fn unit(grain: Grain) -> i64 {
 }
 
 /// Cuts a stretch of time into what can be read at the grain, and the finer pieces at its edges.
-fn segments(span: WindowSpan, grain: Grain, part: Part) -> Vec<Segment> {
-    let mut segments = Vec::new();
-    cut(span, Source::Rollup(grain), part, &mut segments);
-    segments
-}
-
-fn cut(span: WindowSpan, source: Source, part: Part, segments: &mut Vec<Segment>) {
-    if span.duration_ms() == 0 {
-        return;
-    }
-    let Source::Rollup(grain) = source else {
-        segments.push(Segment { source, part, span });
-        return;
-    };
-    let finer = match grain {
-        Grain::Day => Source::Rollup(Grain::Hour),
-        Grain::Hour => Source::Entries,
-    };
+fn cut(span: WindowSpan, grain: Grain, part: Part, segments: &mut Vec<Segment>) {
     let whole = WindowSpan {
         start_ms: ceil(span.start_ms, unit(grain)),
         end_ms: floor(span.end_ms, unit(grain)),
     };
+    let finer = |start_ms, end_ms, segments: &mut Vec<Segment>| {
+        let span = WindowSpan { start_ms, end_ms };
+        match grain {
+            _ if span.duration_ms() == 0 => {}
+            Grain::Day => cut(span, Grain::Hour, part, segments),
+            Grain::Hour => segments.push(Segment {
+                source: Source::Entries,
+                part,
+                span,
+            }),
+        }
+    };
     if whole.duration_ms() == 0 {
-        cut(span, finer, part, segments);
+        finer(span.start_ms, span.end_ms, segments);
         return;
     }
-    let edge = |start_ms, end_ms| WindowSpan { start_ms, end_ms };
-    cut(edge(span.start_ms, whole.start_ms), finer, part, segments);
+    finer(span.start_ms, whole.start_ms, segments);
     segments.push(Segment {
-        source,
+        source: Source::Rollup(grain),
         part,
         span: whole,
     });
-    cut(edge(whole.end_ms, span.end_ms), finer, part, segments);
+    finer(whole.end_ms, span.end_ms, segments);
 }
 
 fn floor(ms: i64, unit: i64) -> i64 {
@@ -202,13 +217,19 @@ mod tests {
         text.parse::<Timestamp>().unwrap().as_millisecond()
     }
 
+    fn cut_within(span: WindowSpan) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        cut(span, Grain::Day, Part::Within, &mut segments);
+        segments
+    }
+
     #[test]
     fn edges_of_a_range_are_read_finer_than_its_whole_days() {
         let span = WindowSpan {
             start_ms: at("2025-03-01T22:30:00Z"),
             end_ms: at("2025-03-04T01:00:00Z"),
         };
-        let read: Vec<(Source, String)> = segments(span, Grain::Day, Part::Within)
+        let read: Vec<(Source, String)> = cut_within(span)
             .into_iter()
             .map(|segment| {
                 let span = segment.span;
@@ -238,7 +259,7 @@ mod tests {
             start_ms: at("2025-03-01T22:30:00Z"),
             end_ms: at("2025-03-01T22:45:00Z"),
         };
-        let read = segments(span, Grain::Day, Part::Within);
+        let read = cut_within(span);
         assert_eq!(read.len(), 1);
         assert_eq!((read[0].source, read[0].span), (Source::Entries, span));
     }

@@ -125,8 +125,23 @@ impl Tally {
         }
     }
 
+    /// Adds what was read: a row, with its entry's tags where it is a single entry.
+    pub(super) fn take(
+        &mut self,
+        row: &RollupRow,
+        tags: Option<&[(Arc<str>, Arc<str>)]>,
+        books: &Books,
+        part: Part,
+    ) {
+        match tags {
+            Some(tags) if self.by == By::Tag => self.add_tagged(row, tags, books, part),
+            // Single entries also stand for the edges of other reports.
+            _ => self.add(row, part),
+        }
+    }
+
     /// Adds a row to the sums of its account, and to the row of the report that it belongs to.
-    pub(super) fn add(&mut self, row: &RollupRow, part: Part) {
+    fn add(&mut self, row: &RollupRow, part: Part) {
         let pair = self.add_to_account(row, part);
         match self.by {
             By::Plan | By::Account | By::Tag => {}
@@ -146,7 +161,7 @@ impl Tally {
     }
 
     /// Adds the row of one entry to the sums of its account and to every tag that the entry or its account has.
-    pub(super) fn add_tagged(
+    fn add_tagged(
         &mut self,
         row: &RollupRow,
         entry_tags: &[(Arc<str>, Arc<str>)],

@@ -103,9 +103,24 @@ impl PriceRow {
         service_tier: Option<&str>,
         requests: u64,
     ) -> Result<Cost, CostError> {
-        let standard = self.rates.at(usage.input_tokens, &self.above);
+        self.cost_of_many(usage, service_tier, requests, usage.input_tokens)
+    }
+
+    /// The cost of many requests together, given the sum of their usage: exact where each of them lies on the same side
+    /// of every long-context threshold as a request of `input_tokens_each`.
+    ///
+    /// # Errors
+    /// As [`PriceRow::cost`].
+    pub fn cost_of_many(
+        &self,
+        usage: &Usage,
+        service_tier: Option<&str>,
+        requests: u64,
+        input_tokens_each: u64,
+    ) -> Result<Cost, CostError> {
+        let standard = self.rates.at(input_tokens_each, &self.above);
         let rates = match service_tier.and_then(|tier| self.tiers.get(tier)) {
-            Some(tier) => tier.rates.or(&standard).at(usage.input_tokens, &tier.above),
+            Some(tier) => tier.rates.or(&standard).at(input_tokens_each, &tier.above),
             None => standard.clone(),
         };
         let uncached = Usage {

@@ -8,6 +8,8 @@
 )]
 
 mod books;
+mod headlines;
 mod memory;
 mod scenario;
+mod whatif;
 mod world;

@@ -1,0 +1,368 @@
+//! Recorded traffic as if a plan had had another limit: replayed in order of time, cut where the limit would have held.
+//!
+//! Traffic is replayed in slots: by the day for windows of days and longer, by the hour for shorter ones; within a slot
+//! all requests count as equal. In each window a limit serves what fits, and of the slot that passes it only the share
+//! that fits. Windows shorter than a slot take the slot's use as spread evenly over it. A request counts against its
+//! account and the account's ancestors, as at the gateway; where several limits cut a slot, the tightest does. What the
+//! limits of the time itself refused is not in the record and does not come back.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::WhatIfError;
+use super::traffic::rejected;
+use crate::ids::{AccountId, PlanId};
+use crate::ledger::entry::Outcome;
+use crate::ledger::store::{Grain, RollupRow};
+use crate::margin::books::Books;
+use crate::margin::days::{DAY_MS, HOUR_MS, timestamp_of};
+use crate::money::Money;
+use crate::period::{self, Billing};
+use crate::plan::{Amount, Measure, Period, Window};
+use crate::price::CostByClass;
+use crate::tokens::Usage;
+
+/// `--limit PLAN:on=max/per`: a limit that every account of a plan would have had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cap {
+    /// The plan.
+    pub plan: PlanId,
+    /// What is measured; not [`Measure::Concurrent`].
+    pub on: Measure,
+    /// The most that a window may hold.
+    pub max: Amount,
+    /// The window.
+    pub per: Window,
+}
+
+/// What was used in one slot, in all measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::margin) struct Use {
+    pub(in crate::margin) cost: Money,
+    pub(in crate::margin) input_tokens: u64,
+    pub(in crate::margin) output_tokens: u64,
+    pub(in crate::margin) requests: u64,
+}
+
+/// What the accounts of capped plans used, slot by slot.
+pub(in crate::margin) struct Gauge<'a> {
+    books: &'a Books,
+    caps: &'a [Cap],
+    slot_ms: i64,
+    uses: HashMap<AccountId, HashMap<i64, Use>>,
+}
+
+/// Of each account and slot, the share that its limits let through.
+#[derive(Default)]
+pub(in crate::margin) struct Replay {
+    shares: HashMap<AccountId, HashMap<i64, Share>>,
+    slot_ms: i64,
+}
+
+/// `served / whole` of a slot, less than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::margin) struct Share {
+    pub(in crate::margin) served: i128,
+    pub(in crate::margin) whole: i128,
+}
+
+impl Cap {
+    /// Refuses what cannot be replayed.
+    ///
+    /// # Errors
+    /// [`WhatIfError::Concurrent`], [`WhatIfError::NoSuchPlan`].
+    pub(super) fn check(&self, books: &Books) -> Result<(), WhatIfError> {
+        if self.on == Measure::Concurrent {
+            return Err(WhatIfError::Concurrent);
+        }
+        match books.plan(self.plan.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(WhatIfError::NoSuchPlan(self.plan.clone())),
+        }
+    }
+
+    /// How fine its traffic must be read.
+    pub(in crate::margin) fn grain(&self) -> Grain {
+        match self.per {
+            Window::Day | Window::Week | Window::Month | Window::Period => Grain::Day,
+            Window::Minute | Window::Hour | Window::Rolling(_) => Grain::Hour,
+        }
+    }
+}
+
+impl<'a> Gauge<'a> {
+    /// Nothing yet.
+    pub(in crate::margin) fn new(books: &'a Books, caps: &'a [Cap]) -> Gauge<'a> {
+        let hours = caps.iter().any(|cap| cap.grain() == Grain::Hour);
+        Gauge {
+            books,
+            caps,
+            slot_ms: if hours { HOUR_MS } else { DAY_MS },
+            uses: HashMap::new(),
+        }
+    }
+
+    /// The moment from which traffic must be read so that the windows that are open when a range begins are full.
+    pub(in crate::margin) fn history_start(&self, since_ms: i64) -> i64 {
+        let mut start = since_ms;
+        for cap in self.caps {
+            match cap.per {
+                Window::Rolling(length_ms) => {
+                    let length = i64::try_from(length_ms).unwrap_or(i64::MAX);
+                    start = start.min(since_ms.saturating_sub(length));
+                }
+                Window::Period => {
+                    let tenures = self.books.accounts().iter().flat_map(|book| &book.tenures);
+                    let running = tenures.filter(|tenure| {
+                        tenure.plan.id == cap.plan && tenure.span.contains(since_ms)
+                    });
+                    let starts = running.map(|tenure| tenure.period(since_ms).start_ms);
+                    start = starts.fold(start, i64::min);
+                }
+                window => {
+                    let span = period::span(window, CALENDAR, timestamp_of(since_ms));
+                    start = start.min(span.start_ms);
+                }
+            }
+        }
+        start
+    }
+
+    /// Adds a row to the slots of its account and of the ancestors whose plan is capped.
+    pub(in crate::margin) fn add(&mut self, row: &RollupRow) {
+        let slot = self.slot(row);
+        let leaf = row.lineage.len().saturating_sub(1);
+        for (depth, account) in row.lineage.iter().enumerate() {
+            let plan = if depth == leaf {
+                Some(row.plan.as_str())
+            } else {
+                self.books
+                    .account(account)
+                    .and_then(|book| book.plan_at(row.start.as_millisecond()))
+            };
+            let capped = |cap: &Cap| Some(cap.plan.as_str()) == plan;
+            if !self.caps.iter().any(capped) {
+                continue;
+            }
+            let slots = match self.uses.get_mut(account) {
+                Some(slots) => slots,
+                None => self.uses.entry(account.clone()).or_default(),
+            };
+            let used = slots.entry(slot).or_default();
+            used.cost += row.cost.total();
+            used.input_tokens = used.input_tokens.saturating_add(row.usage.input_tokens);
+            used.output_tokens = used.output_tokens.saturating_add(row.usage.output_tokens);
+            used.requests += row.requests.saturating_sub(rejected(row));
+        }
+    }
+
+    /// Replays the limits over what was added.
+    pub(in crate::margin) fn replay(&self) -> Replay {
+        let mut replay = Replay {
+            shares: HashMap::new(),
+            slot_ms: self.slot_ms,
+        };
+        for (account, slots) in &self.uses {
+            let mut slots: Vec<(i64, Use)> =
+                slots.iter().map(|(slot, used)| (*slot, *used)).collect();
+            slots.sort_unstable_by_key(|(slot, _)| *slot);
+            for cap in self.caps {
+                for (slot, share) in self.cut(account, cap, &slots) {
+                    let shares = match replay.shares.get_mut(account) {
+                        Some(shares) => shares,
+                        None => replay.shares.entry(account.clone()).or_default(),
+                    };
+                    let tightest = shares.entry(slot).or_insert(share);
+                    if share.is_less_than(*tightest) {
+                        *tightest = share;
+                    }
+                }
+            }
+        }
+        replay
+    }
+
+    /// The slots that one limit would have cut, and to which share.
+    fn cut(&self, account: &AccountId, cap: &Cap, slots: &[(i64, Use)]) -> Vec<(i64, Share)> {
+        let book = self.books.account(account);
+        let max = cap.max.units().max(0);
+        let mut window = Running::default();
+        let mut cut = Vec::new();
+        for (slot, used) in slots {
+            let tenure = book.and_then(|book| {
+                let mut tenures = book.tenures.iter().rev();
+                let last = slot.saturating_add(self.slot_ms - 1);
+                tenures.find(|tenure| tenure.span.start_ms <= last)
+            });
+            if tenure.is_some_and(|tenure| tenure.plan.id != cap.plan) {
+                continue;
+            }
+            let whole = used.measured(cap.on);
+            let room = match cap.per {
+                Window::Minute => max.saturating_mul(i128::from(self.slot_ms / 60_000)),
+                Window::Rolling(length_ms) => {
+                    let length = i64::try_from(length_ms).unwrap_or(i64::MAX).max(1);
+                    if length < self.slot_ms {
+                        max.saturating_mul(i128::from(self.slot_ms)) / i128::from(length)
+                    } else {
+                        window.forget_until(slot.saturating_sub(length));
+                        max - window.served
+                    }
+                }
+                calendar => {
+                    let billing = tenure.map_or(CALENDAR, |tenure| tenure.billing);
+                    let span = period::span(calendar, billing, timestamp_of(*slot));
+                    window.forget_until(span.start_ms - 1);
+                    max - window.served
+                }
+            };
+            let served = whole.min(room).max(0);
+            window.serve(*slot, served);
+            if served < whole {
+                cut.push((*slot, Share { served, whole }));
+            }
+        }
+        cut
+    }
+
+    fn slot(&self, row: &RollupRow) -> i64 {
+        let start = row.start.as_millisecond();
+        start - start.rem_euclid(self.slot_ms)
+    }
+}
+
+/// What a window holds.
+#[derive(Default)]
+struct Running {
+    served: i128,
+    slots: std::collections::VecDeque<(i64, i128)>,
+}
+
+impl Running {
+    fn serve(&mut self, slot: i64, served: i128) {
+        self.served += served;
+        self.slots.push_back((slot, served));
+    }
+
+    /// Forgets slots that began at or before a moment.
+    fn forget_until(&mut self, moment: i64) {
+        while let Some((slot, served)) = self.slots.front().copied() {
+            if slot > moment {
+                break;
+            }
+            self.served -= served;
+            self.slots.pop_front();
+        }
+    }
+}
+
+impl Use {
+    fn measured(&self, on: Measure) -> i128 {
+        match on {
+            Measure::Cost => self.cost.picos(),
+            Measure::InputTokens => i128::from(self.input_tokens),
+            Measure::OutputTokens => i128::from(self.output_tokens),
+            Measure::Tokens => i128::from(self.input_tokens) + i128::from(self.output_tokens),
+            Measure::Requests | Measure::Concurrent => i128::from(self.requests),
+        }
+    }
+}
+
+impl Share {
+    fn is_less_than(self, other: Share) -> bool {
+        // Cost shares are in pico-dollars: cross products of two slots could leave 128 bits, so they are compared at 2⁻⁶⁰.
+        let scaled = |share: Share| {
+            let unit = 1_i128 << 60;
+            share.served.checked_mul(unit).map_or_else(
+                || share.served / (share.whole / unit).max(1),
+                |product| product / share.whole.max(1),
+            )
+        };
+        scaled(self) < scaled(other)
+    }
+
+    fn of_money(self, money: Money) -> Money {
+        money
+            .mul_ratio(self.served, self.whole)
+            .unwrap_or(Money::ZERO)
+    }
+
+    fn of_count(self, count: u64) -> u64 {
+        let served = i128::from(count).saturating_mul(self.served) / self.whole.max(1);
+        u64::try_from(served).unwrap_or(0)
+    }
+}
+
+impl Replay {
+    /// What the limits let through of a row, or the row as it is.
+    pub(in crate::margin) fn cut<'r>(&self, row: Cow<'r, RollupRow>) -> Cow<'r, RollupRow> {
+        let Some(share) = self.share(&row) else {
+            return row;
+        };
+        let mut row = row.into_owned();
+        row.cost = CostByClass {
+            input: share.of_money(row.cost.input),
+            cache_read_input: share.of_money(row.cost.cache_read_input),
+            cache_write_input: share.of_money(row.cost.cache_write_input),
+            media_input: share.of_money(row.cost.media_input),
+            output: share.of_money(row.cost.output),
+            reasoning_output: share.of_money(row.cost.reasoning_output),
+            media_output: share.of_money(row.cost.media_output),
+            other: share.of_money(row.cost.other),
+        };
+        row.undiscounted = share.of_money(row.undiscounted);
+        row.client_closed_cost = share.of_money(row.client_closed_cost);
+        row.failed_cost = share.of_money(row.failed_cost);
+        row.usage = row
+            .usage
+            .zip(&Usage::default(), |count, _| share.of_count(count));
+        row.retries = share.of_count(row.retries);
+        let unpriced = u64::try_from(row.unpriced_requests).unwrap_or(0);
+        row.unpriced_requests = i64::try_from(share.of_count(unpriced)).unwrap_or(0);
+        let mut served = 0;
+        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.outcomes) {
+            if *outcome != Outcome::Rejected {
+                *count = share.of_count(*count);
+                served += *count;
+            }
+        }
+        // What is not served is refused: it stays a request.
+        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.outcomes) {
+            if *outcome == Outcome::Rejected {
+                *count = row.requests.saturating_sub(served);
+            }
+        }
+        Cow::Owned(row)
+    }
+
+    /// The first slot from a moment on that was cut for an account.
+    pub(in crate::margin) fn first_stop(&self, account: &AccountId, since_ms: i64) -> Option<i64> {
+        let since = since_ms - since_ms.rem_euclid(self.slot_ms.max(1));
+        let slots = self.shares.get(account)?;
+        slots.keys().copied().filter(|slot| *slot >= since).min()
+    }
+
+    fn share(&self, row: &RollupRow) -> Option<Share> {
+        if self.shares.is_empty() {
+            return None;
+        }
+        let start = row.start.as_millisecond();
+        let slot = start - start.rem_euclid(self.slot_ms);
+        row.lineage
+            .iter()
+            .filter_map(|account| self.shares.get(account)?.get(&slot).copied())
+            .reduce(|tightest, share| {
+                if share.is_less_than(tightest) {
+                    share
+                } else {
+                    tightest
+                }
+            })
+    }
+}
+
+/// Stands in where an account has no billing periods.
+const CALENDAR: Billing = Billing {
+    since: jiff::civil::Date::constant(1970, 1, 1),
+    period: Period::Month,
+};

@@ -1,0 +1,296 @@
+//! What-if: identity, maps, plan prices, limits, cache hits.
+
+use weir::ledger::Entry;
+use weir::margin::whatif::limits::Cap;
+use weir::margin::whatif::{Changes, WhatIf, what_if};
+use weir::margin::{Books, By};
+use weir::money::Money;
+use weir::tokens::Usage;
+
+use crate::memory::Memory;
+use crate::world::*;
+
+/// A heavy, a light and an idle subscriber in March 2025, and a team that pays nothing.
+fn world() -> (Memory, Books) {
+    let prices = prices();
+    let mut entries: Vec<Entry> = Vec::new();
+    for day in 1..=30 {
+        let moment = at(&format!("2025-03-{day:02}T09:15:00Z"));
+        entries.push(entry(
+            &prices,
+            "heavy",
+            "pro",
+            "gpt-4o",
+            moment,
+            tokens(0, 2_000_000),
+        ));
+        if day % 10 == 0 {
+            entries.push(entry(
+                &prices,
+                "light",
+                "pro",
+                "gpt-4o",
+                moment,
+                tokens(400_000, 0),
+            ));
+            entries.push(entry(
+                &prices,
+                "lab",
+                "team",
+                "mystery",
+                moment,
+                tokens(1_000, 10),
+            ));
+        }
+    }
+    let books = Books::new(
+        [plan("pro", "200.00"), plan("team", "0")],
+        [
+            account("heavy", "pro", "2025-03-01"),
+            account("light", "pro", "2025-03-01"),
+            account("idle", "pro", "2025-03-01"),
+            account("lab", "team", "2025-03-01"),
+        ],
+        &[],
+        &[],
+    )
+    .unwrap();
+    (Memory::new(entries, Vec::new()), books)
+}
+
+fn ask(changes: &Changes, by: By) -> WhatIf {
+    let (store, books) = world();
+    let range = range("2025-03-01", "2025-04-01");
+    let now = at("2025-04-10");
+    what_if(
+        &store,
+        &books,
+        &prices(),
+        changes,
+        by,
+        range,
+        now,
+        &|_, _| {},
+    )
+    .unwrap()
+}
+
+fn limit(text: &str) -> Changes {
+    Changes {
+        limits: vec![text.parse::<Cap>().unwrap()],
+        ..Changes::default()
+    }
+}
+
+#[test]
+fn without_a_change_it_is_what_happened() {
+    let same = Changes {
+        maps: vec!["gpt-4o=gpt-4o".parse().unwrap()],
+        limits: vec!["pro:cost=1000000/month".parse().unwrap()],
+        ..Changes::default()
+    };
+    for changes in [Changes::default(), same] {
+        for by in [
+            By::Plan,
+            By::Account,
+            By::Model,
+            By::Key,
+            By::Upstream,
+            By::Tag,
+            By::Day,
+        ] {
+            let answer = ask(&changes, by);
+            assert_eq!(answer.actual, answer.whatif);
+            assert_eq!(answer.difference_usd, Money::ZERO);
+            assert_eq!(answer.touched_accounts, 0);
+        }
+    }
+}
+
+#[test]
+fn another_plan_price_changes_revenue_and_touches_whoever_has_the_plan() {
+    let changes = Changes {
+        plan_prices: vec![("pro".into(), usd("250"))],
+        ..Changes::default()
+    };
+    let answer = ask(&changes, By::Plan);
+    assert_eq!(answer.difference_usd, usd("150"));
+    assert_eq!(answer.touched_accounts, 3);
+    assert_eq!(answer.touched_paying_accounts, 3);
+    assert_eq!(row(&answer.whatif, "pro").revenue_usd, usd("750"));
+}
+
+#[test]
+fn a_limit_serves_what_fits_and_says_whom_it_stops() {
+    let answer = ask(&limit("pro:cost=150/period"), By::Account);
+    // 20 dollars a day: the eighth day is served by half.
+    assert_eq!(row(&answer.whatif, "heavy").cost_usd, usd("150"));
+    assert_eq!(
+        row(&answer.whatif, "light").cost_usd,
+        row(&answer.actual, "light").cost_usd
+    );
+    assert_eq!(answer.difference_usd, usd("450"));
+    assert_eq!(
+        (answer.touched_accounts, answer.touched_paying_accounts),
+        (1, 1)
+    );
+    assert_eq!(answer.stopped_accounts, 1);
+    assert_eq!(answer.stopped[0].account, "heavy");
+    assert_eq!(answer.stopped[0].first, at("2025-03-08"));
+    assert_eq!(answer.stopped[0].saving_usd, usd("450"));
+    // Whoever is stopped still asked: its requests are refused, not gone.
+    let heavy = row(&answer.whatif, "heavy");
+    assert_eq!((heavy.requests, heavy.outcomes[4]), (30, 23));
+}
+
+#[test]
+fn limits_hold_in_each_of_their_windows() {
+    let cost_of_heavy = |text: &str| {
+        let answer = ask(&limit(text), By::Account);
+        row(&answer.whatif, "heavy").cost_usd
+    };
+    assert_eq!(cost_of_heavy("pro:cost=5/day"), usd("150"));
+    assert_eq!(cost_of_heavy("pro:cost=5/hour"), usd("150"));
+    // Weeks begin on Mondays: 1-2, 3-9, 10-16, 17-23, 24-30 March.
+    assert_eq!(cost_of_heavy("pro:cost=60/week"), usd("280"));
+    assert_eq!(cost_of_heavy("pro:tokens=1000000/day"), usd("300"));
+    assert_eq!(cost_of_heavy("pro:requests=3/month"), usd("60"));
+    // Any 48 hours hold at most 20 dollars: every other day.
+    assert_eq!(cost_of_heavy("pro:cost=20/2d"), usd("300"));
+    assert_eq!(cost_of_heavy("team:cost=0/month"), usd("600"));
+}
+
+#[test]
+fn a_parent_s_limit_counts_what_its_children_use() {
+    let prices = prices();
+    let moment = |day: u32| at(&format!("2025-03-{day:02}T09:15:00Z"));
+    let entries = (1..=10)
+        .map(|day| {
+            let mut entry = entry(
+                &prices,
+                "child",
+                "free",
+                "gpt-4o",
+                moment(day),
+                tokens(0, 1_000_000),
+            );
+            entry.lineage = vec!["parent".into(), "child".into()].into();
+            entry
+        })
+        .collect();
+    let books = Books::new(
+        [plan("free", "0"), plan("team", "0")],
+        [
+            account("parent", "team", "2025-01-01"),
+            account("child", "free", "2025-01-01"),
+        ],
+        &[],
+        &[],
+    )
+    .unwrap();
+    let store = Memory::new(entries, Vec::new());
+    let changes = limit("team:cost=35/month");
+    let range = range("2025-03-01", "2025-04-01");
+    let now = at("2025-04-01");
+    let answer = what_if(
+        &store,
+        &books,
+        &prices,
+        &changes,
+        By::Account,
+        range,
+        now,
+        &|_, _| {},
+    )
+    .unwrap();
+    assert_eq!(answer.whatif.total.cost_usd, usd("35"));
+}
+
+#[test]
+fn a_window_that_was_open_when_the_range_begins_is_already_filled() {
+    let (store, books) = world();
+    let changes = limit("pro:cost=150/month");
+    let range = range("2025-03-05", "2025-04-01");
+    let now = at("2025-04-10");
+    let answer = what_if(
+        &store,
+        &books,
+        &prices(),
+        &changes,
+        By::Account,
+        range,
+        now,
+        &|_, _| {},
+    )
+    .unwrap();
+    // 80 dollars were gone before the 5th.
+    assert_eq!(row(&answer.whatif, "heavy").cost_usd, usd("70"));
+}
+
+#[test]
+fn more_cache_hits_are_priced_as_cache_reads() {
+    let usage = Usage {
+        input_tokens: 1_000_000,
+        cache_write_input_tokens: 300_000,
+        ..Usage::default()
+    };
+    let moment = at("2025-03-03T10:00:00Z");
+    let entries = vec![entry(&prices(), "heavy", "pro", "gpt-4o", moment, usage)];
+    let (_, books) = world();
+    let store = Memory::new(entries, Vec::new());
+    let cost = |ppm| {
+        let changes = Changes {
+            cache_hit_ppm: Some(ppm),
+            ..Changes::default()
+        };
+        let range = range("2025-03-01", "2025-04-01");
+        let now = at("2025-04-10");
+        what_if(
+            &store,
+            &books,
+            &prices(),
+            &changes,
+            By::Plan,
+            range,
+            now,
+            &|_, _| {},
+        )
+        .unwrap()
+        .whatif
+        .total
+        .cost_usd
+    };
+    assert_eq!(cost(0), usd("2.50"));
+    assert_eq!(cost(600_000), usd("1.75"));
+    // Writes stay: no more than the other 70 % can be read.
+    assert_eq!(cost(900_000), usd("1.625"));
+}
+
+#[test]
+fn unpriced_traffic_gets_a_price_by_a_map_and_an_unknown_target_is_refused() {
+    let changes = Changes {
+        maps: vec!["mystery=gpt-4o".parse().unwrap()],
+        ..Changes::default()
+    };
+    let answer = ask(&changes, By::Plan);
+    assert_eq!(answer.actual.total.unpriced_requests, 3);
+    assert_eq!(answer.whatif.total.unpriced_requests, 0);
+    assert_eq!(row(&answer.whatif, "team").cost_usd, usd("0.0078"));
+    let (store, books) = world();
+    let unknown = Changes {
+        maps: vec!["gpt-4o=gpt-99".parse().unwrap()],
+        ..Changes::default()
+    };
+    let range = range("2025-03-01", "2025-04-01");
+    let refused = what_if(
+        &store,
+        &books,
+        &prices(),
+        &unknown,
+        By::Plan,
+        range,
+        at("2025-04-10"),
+        &|_, _| {},
+    );
+    assert!(refused.unwrap_err().to_string().contains("gpt-99"));
+}
