@@ -45,6 +45,13 @@ macro_rules! identifier {
             }
         }
 
+        /// From text that is known to be valid and already shared.
+        impl From<Arc<str>> for $name {
+            fn from(text: Arc<str>) -> Self {
+                Self(text)
+            }
+        }
+
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0

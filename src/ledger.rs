@@ -1,6 +1,315 @@
 //! The ledger: one entry for each request, handed to the operating system before the client sees the end.
+//!
+//! ```text
+//! begin ─▶ journal                                  one write, before the upstream call
+//! close ─▶ journal ─▶ queue ─▶ writer ─▶ store      one write, before the answer's last byte; batches behind it
+//!                                 ▲
+//!                     journal ────┘                 read again when the queue was full (the store was away)
+//! ```
+//!
+//! Four owners, one state each: the [`journal`] has the file and its pen; the writer thread moves closed entries to the
+//! store in batches and waits while the store is away; the keeper thread makes the store durable, deletes journal
+//! files that are no longer needed and takes over those of dead processes; the sync thread forces the journal to the
+//! disk at the set interval. Entries reach the store exactly once because the store knows their ids.
 
+mod codec;
 pub mod entry;
+mod intake;
+pub mod journal;
+pub mod json;
+mod keeper;
+pub mod rollup;
+pub mod sqlite;
 pub mod store;
+mod stored;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+pub(crate) mod store_tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub use entry::{Entry, Outcome};
+use intake::Intake;
+use journal::Journal;
+pub use journal::{Fsync, JournalError, Recovery};
+use store::{Store, StoreError};
+use writer::Queue;
+
+/// How a ledger works.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where journals are: one directory for all gateways on this machine that share a store.
+    pub journal: PathBuf,
+    /// When journal records are forced to the disk.
+    pub fsync: Fsync,
+    /// The size at which a new journal file is begun.
+    pub segment_bytes: u64,
+    /// The size of the journal at which requests are refused, because the store has been away for too long.
+    pub spool_bytes_max: u64,
+    /// The most closed entries that wait in memory; beyond it the writer reads them from the journal.
+    pub queue_entries_max: usize,
+    /// The most entries in one transaction.
+    pub batch_entries_max: usize,
+    /// How long the writer waits for a batch to fill.
+    pub batch_wait: Duration,
+    /// Told how long each batch took to write.
+    pub on_write: Option<Arc<dyn Fn(Duration) + Send + Sync>>,
+}
+
+impl Settings {
+    /// The defaults, with journals in that directory: fsync every 50 ms, files of 16 MiB, 4 GiB in all.
+    pub fn new(journal: PathBuf) -> Settings {
+        Settings {
+            journal,
+            fsync: Fsync::Interval(50),
+            segment_bytes: 16 << 20,
+            spool_bytes_max: 4 << 30,
+            queue_entries_max: 16 * 1024,
+            batch_entries_max: 1000,
+            batch_wait: Duration::from_millis(5),
+            on_write: None,
+        }
+    }
+}
+
+/// Where the journals of a SQLite store are: beside the database file, which all its gateways share.
+pub fn sqlite_journal(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".journal");
+    path.into()
+}
+
+/// Why the ledger did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The journal did not take a record.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal's directory cannot be used.
+    #[error("the journals in {0} cannot be used: {1}")]
+    Directory(PathBuf, String),
+    /// A thread could not be started.
+    #[error("a thread of the ledger could not be started: {0}")]
+    Thread(std::io::Error),
+    /// It did not get done within the time given.
+    #[error("{0} ledger entries had not reached the store in time; they are safe in the journal")]
+    TimedOut(u64),
+}
+
+/// A handle to the ledger; clones share it. When the last one goes without [`Ledger::shutdown`], the threads stop where
+/// they are, and the next start finds the rest in the journal.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+    _threads: Arc<Threads>,
+}
+
+/// What the threads and all handles share.
+struct Shared {
+    settings: Settings,
+    journal: Journal,
+    intake: Intake,
+    queue: Queue,
+}
+
+impl Ledger {
+    /// Takes over what dead processes left in the journals, and starts the threads. The store is migrated already.
+    ///
+    /// When the store is away, what was left waits ([`Recovery::waiting`]) and the ledger runs from its journal alone.
+    ///
+    /// # Errors
+    /// When the journal's directory cannot be used or the store is damaged.
+    pub fn start(
+        settings: Settings,
+        store: Arc<dyn Store>,
+    ) -> Result<(Ledger, Recovery), LedgerError> {
+        let unusable = |error: std::io::Error| {
+            LedgerError::Directory(settings.journal.clone(), error.to_string())
+        };
+        std::fs::create_dir_all(&settings.journal).map_err(unusable)?;
+        let intake = Intake::new(store, &settings.journal);
+        let mut recovery = Recovery::default();
+        let mut waiting = Vec::new();
+        for abandoned in journal::abandoned(&settings.journal).map_err(unusable)? {
+            match abandoned.recover(&intake) {
+                Ok(found) => recovery += found,
+                Err(StoreError::Unavailable(reason)) => {
+                    tracing::warn!(
+                        reason,
+                        "the journal of a dead process must wait for the store"
+                    );
+                    recovery.waiting += 1;
+                    waiting.push(abandoned);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let limits = journal::Limits {
+            segment_bytes: settings.segment_bytes,
+            total_bytes: settings.spool_bytes_max,
+        };
+        let journal = Journal::create(&settings.journal, settings.fsync, limits)?;
+        let shared = Arc::new(Shared {
+            queue: Queue::new(settings.queue_entries_max, journal.end()),
+            settings,
+            journal,
+            intake,
+        });
+        let threads = Threads::start(&shared, waiting).map_err(LedgerError::Thread)?;
+        let ledger = Ledger {
+            shared,
+            _threads: Arc::new(threads),
+        };
+        Ok((ledger, recovery))
+    }
+
+    /// Records a request before it goes upstream. `entry` is what will be booked if the process dies with it: outcome
+    /// `interrupted`, with the usage and cost that can be known or estimated now.
+    ///
+    /// # Errors
+    /// The request must then be refused: its end could not be kept.
+    pub fn begin(&self, entry: &Entry) -> Result<(), LedgerError> {
+        Ok(self.shared.journal.begin(entry)?)
+    }
+
+    /// Records a request's end, or one that never began (a rejected one, a correction). When it returns, the entry
+    /// survives the death of this process.
+    ///
+    /// # Errors
+    /// Only when the disk fails: space for the end of a begun request is kept in reserve.
+    pub fn close(&self, entry: Entry) -> Result<(), LedgerError> {
+        let queue = &self.shared.queue;
+        let enqueue = |entry, position| queue.push(entry, position);
+        Ok(self.shared.journal.close(entry, enqueue)?)
+    }
+
+    /// Waits until everything closed so far is in the store.
+    ///
+    /// # Errors
+    /// [`LedgerError::TimedOut`]: it stays in the journal and gets there later.
+    pub fn flush(&self, timeout: Duration) -> Result<(), LedgerError> {
+        let deadline = Instant::now() + timeout;
+        self.shared
+            .queue
+            .wait_until_applied(deadline)
+            .map_err(LedgerError::TimedOut)
+    }
+
+    /// Closed entries that are not in the store yet, in memory or in the journal.
+    pub fn queue_len(&self) -> u64 {
+        self.shared.queue.waiting()
+    }
+
+    /// Of these, the ones that wait in the journal because the store is away or slower than the requests.
+    pub fn spooled_entries(&self) -> u64 {
+        self.shared.queue.spooled()
+    }
+
+    /// Whether the store took the last batch that it was given.
+    pub fn store_is_there(&self) -> bool {
+        self.shared.queue.store_is_there()
+    }
+
+    /// Requests that were begun and not closed.
+    pub fn open_requests(&self) -> usize {
+        self.shared.journal.open_requests()
+    }
+
+    /// The size of this process's journal on the disk.
+    pub fn journal_bytes(&self) -> u64 {
+        self.shared.journal.bytes()
+    }
+
+    /// The store beneath, for reading.
+    pub fn store(&self) -> &dyn Store {
+        self.shared.intake.store()
+    }
+
+    /// Writes what is closed to the store, ends the threads and deletes the journal if nothing in it is needed.
+    ///
+    /// # Errors
+    /// [`LedgerError::TimedOut`]: the rest stays in the journal for the next start.
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), LedgerError> {
+        let deadline = Instant::now() + timeout;
+        let flushed = self.flush(timeout);
+        self.shared.queue.stop();
+        self.shared.queue.wait_until_ended(deadline);
+        if flushed.is_ok() && keeper::make_durable(&self.shared) {
+            self.shared.journal.remove_if_done();
+        }
+        flushed
+    }
+}
+
+/// The threads; dropping ends them.
+struct Threads {
+    shared: Arc<Shared>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    fn start(
+        shared: &Arc<Shared>,
+        waiting: Vec<journal::Abandoned>,
+    ) -> Result<Threads, std::io::Error> {
+        let threads = Threads {
+            shared: Arc::clone(shared),
+            running: Mutex::default(),
+        };
+        threads.spawn("weir-ledger-writer", writer::run)?;
+        threads.spawn("weir-ledger-keeper", |shared| keeper::run(shared, waiting))?;
+        if let Fsync::Interval(interval_ms) = shared.settings.fsync {
+            let interval = Duration::from_millis(interval_ms.max(1));
+            threads.spawn("weir-ledger-sync", move |shared| {
+                keeper::run_sync(shared, interval);
+            })?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce(&Shared) + Send + 'static,
+    ) -> Result<(), std::io::Error> {
+        let shared = Arc::clone(&self.shared);
+        self.shared.queue.thread_began();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                run(&shared);
+                shared.queue.thread_ended();
+            })
+            .inspect_err(|_| self.shared.queue.thread_ended())?;
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+        let running = self
+            .running
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for thread in running.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

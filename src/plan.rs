@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::Date;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{AccountId, ModelName, PlanId};
 use crate::money::Money;
 
 /// What an account pays and what it may use. An internal team budget is a plan of price 0 with a cost limit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Its name.
     pub id: PlanId,
@@ -32,7 +33,8 @@ pub struct Plan {
 }
 
 /// How often a plan's price is paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Period {
     /// Every day.
     Day,
@@ -45,7 +47,7 @@ pub enum Period {
 }
 
 /// What the payment provider keeps of each payment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentFee {
     /// Parts per million of the price: 2.9 % is 29,000.
     pub ppm: u32,
@@ -54,7 +56,7 @@ pub struct PaymentFee {
 }
 
 /// What is charged beyond a quota of cost in each period: revenue beside the plan's price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overage {
     /// The cost (or tokens) of a period that the price covers.
     pub above: Amount,
@@ -63,7 +65,8 @@ pub struct Overage {
 }
 
 /// How overage is charged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OverageCharge {
     /// Dollars for each token above the quota.
     PerToken(Money),
@@ -72,7 +75,7 @@ pub enum OverageCharge {
 }
 
 /// One limit: at most `max` of `on` in each window `per`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// What is measured.
     pub on: Measure,
@@ -91,7 +94,8 @@ pub struct Limit {
 }
 
 /// What a limit measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// US dollars.
     Cost,
@@ -138,7 +142,8 @@ impl Measure {
 
 /// An amount of whatever a limit measures: pico-dollars for cost, else a count.
 /// One integer type serves both, so that quota arithmetic is written once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Amount {
     /// Money, for [`Measure::Cost`].
     Money(Money),
@@ -157,7 +162,8 @@ impl Amount {
 }
 
 /// The stretch of time that a limit counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Window {
     /// A calendar minute, UTC.
     Minute,
@@ -203,7 +209,8 @@ impl fmt::Display for Window {
 }
 
 /// What happens to a request that would pass a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It is refused.
     Block,
@@ -236,8 +243,21 @@ impl ModelPattern {
     }
 }
 
+impl Serialize for ModelPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.pattern())
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ModelPattern, D::Error> {
+        let pattern = String::deserialize(deserializer)?;
+        Ok(ModelPattern::new(&pattern))
+    }
+}
+
 /// Who pays: a customer, a team, a person.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Its name.
     pub id: AccountId,

@@ -67,6 +67,41 @@ impl Usage {
         ]
     }
 
+    /// The counts in the order of [`Usage::classes`].
+    pub fn counts(&self) -> [u64; 11] {
+        self.classes().map(|(_, count)| count)
+    }
+
+    /// The usage whose [`Usage::counts`] these are.
+    pub fn from_counts(counts: [u64; 11]) -> Usage {
+        let [
+            input_tokens,
+            cache_read_input_tokens,
+            cache_write_input_tokens,
+            cache_write_1h_input_tokens,
+            audio_input_tokens,
+            image_input_tokens,
+            output_tokens,
+            reasoning_output_tokens,
+            audio_output_tokens,
+            image_output_tokens,
+            web_search_requests,
+        ] = counts;
+        Usage {
+            input_tokens,
+            cache_read_input_tokens,
+            cache_write_input_tokens,
+            cache_write_1h_input_tokens,
+            audio_input_tokens,
+            image_input_tokens,
+            output_tokens,
+            reasoning_output_tokens,
+            audio_output_tokens,
+            image_output_tokens,
+            web_search_requests,
+        }
+    }
+
     /// Class by class with `merge` applied.
     pub fn zip(&self, other: &Usage, merge: impl Fn(u64, u64) -> u64) -> Usage {
         Usage {
@@ -119,6 +154,14 @@ pub enum UsageSource {
 }
 
 impl UsageSource {
+    /// All sources, in the order of their codes in the store.
+    pub const ALL: [UsageSource; 4] = [
+        UsageSource::Reported,
+        UsageSource::Counted,
+        UsageSource::Estimated,
+        UsageSource::None,
+    ];
+
     /// The name in ledger and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use crate::tokens::{Usage, UsageSource};
 pub struct Entry {
     /// Its name, the client's `x-weir-request-id`.
     pub id: RequestId,
-    /// When the request's head was read.
+    /// When the request's head was read. Kept to the millisecond, as all times here.
     pub started_at: Timestamp,
     /// When its end was known.
     pub ended_at: Timestamp,
@@ -124,6 +124,21 @@ impl Outcome {
         Outcome::Rejected,
     ];
 
+    /// Its code in the store: its place in [`Outcome::ALL`].
+    pub(super) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The outcome of that code.
+    pub(super) fn of_code(code: u8) -> Option<Outcome> {
+        Outcome::ALL.get(usize::from(code)).copied()
+    }
+
+    /// The outcome of that name.
+    pub fn parse(text: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+
     /// The name in ledger and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,5 +148,17 @@ impl Outcome {
             Outcome::Interrupted => "interrupted",
             Outcome::Rejected => "rejected",
         }
+    }
+}
+
+impl UsageSource {
+    /// Its code in the store: its place in [`UsageSource::ALL`].
+    pub(super) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The source of that code.
+    pub(super) fn of_code(code: u8) -> Option<UsageSource> {
+        UsageSource::ALL.get(usize::from(code)).copied()
     }
 }

@@ -59,6 +59,29 @@ pub struct EntryFilter {
     pub descending: bool,
 }
 
+impl EntryFilter {
+    /// Whether an entry passes: all members but the order's (`after`, `descending`).
+    pub fn passes(&self, entry: &Entry) -> bool {
+        let started_ms = entry.started_at.as_millisecond();
+        let is = |name: &Option<ModelName>, model: &ModelName| name.as_ref() == Some(model);
+        self.since
+            .is_none_or(|since| started_ms >= since.as_millisecond())
+            && self
+                .until
+                .is_none_or(|until| started_ms < until.as_millisecond())
+            && self
+                .account
+                .as_ref()
+                .is_none_or(|account| entry.account() == Some(account))
+            && self.key.as_ref().is_none_or(|key| entry.key == *key)
+            && self
+                .model
+                .as_ref()
+                .is_none_or(|model| is(&entry.model, model) || is(&entry.served_model, model))
+            && self.outcome.is_none_or(|outcome| entry.outcome == outcome)
+    }
+}
+
 /// Sums over entries that agree in all of these members: the rows that reports read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RollupRow {
@@ -184,7 +207,8 @@ pub struct AccountEvent {
 }
 
 /// See [`AccountEvent`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AccountChange {
     /// It has this plan from then on (also its first one), with periods counted from `since`.
     Plan {
@@ -225,6 +249,19 @@ pub struct Stored {
     pub accounts: Vec<crate::plan::Account>,
     /// Keys, revoked ones included.
     pub keys: Vec<StoredKey>,
+    /// Keys revoked by their digest: also those that the configuration file declares.
+    pub revocations: Vec<Revocation>,
+}
+
+/// A key that was revoked, wherever it was declared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revocation {
+    /// Its name.
+    pub key: KeyId,
+    /// The digest under which it is found.
+    pub digest: KeyDigest,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A database that holds the ledger and what operators made by hand.
@@ -235,6 +272,10 @@ pub trait Store: Send + Sync {
     /// Writes entries and their rollups in one transaction. An entry whose id is already there is left alone, so a
     /// batch may be given again after a failure. Returns how many were new.
     fn append(&self, entries: &[Entry]) -> Result<usize, StoreError>;
+
+    /// Returns when everything appended so far would survive a loss of power. Called about twice a second and before
+    /// journal files are deleted; also the moment for the database's own upkeep.
+    fn make_durable(&self) -> Result<(), StoreError>;
 
     /// Calls `each` for every entry that passes, in order, until it returns `false`.
     fn scan(

@@ -48,6 +48,35 @@ impl CostByClass {
             ("other", self.other),
         ]
     }
+
+    /// The amounts in the order of [`CostByClass::classes`].
+    pub fn amounts(&self) -> [Money; 8] {
+        self.classes().map(|(_, amount)| amount)
+    }
+
+    /// The costs whose [`CostByClass::amounts`] these are.
+    pub fn from_amounts(amounts: [Money; 8]) -> CostByClass {
+        let [
+            input,
+            cache_read_input,
+            cache_write_input,
+            media_input,
+            output,
+            reasoning_output,
+            media_output,
+            other,
+        ] = amounts;
+        CostByClass {
+            input,
+            cache_read_input,
+            cache_write_input,
+            media_input,
+            output,
+            reasoning_output,
+            media_output,
+            other,
+        }
+    }
 }
 
 impl std::ops::AddAssign for CostByClass {

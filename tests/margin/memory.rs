@@ -52,6 +52,10 @@ impl Store for Memory {
         Ok(entries.len())
     }
 
+    fn make_durable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn scan(
         &self,
         filter: &EntryFilter,

@@ -1,0 +1,78 @@
+//! The way of entries into the store, and aside for those that it will not take.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::json;
+use super::store::{Store, StoreError};
+
+/// A store, and a file for entries that it refuses.
+pub(super) struct Intake {
+    store: Arc<dyn Store>,
+    refused: PathBuf,
+}
+
+impl Intake {
+    /// Entries that the store refuses go to `refused.jsonl` in `directory`.
+    pub(super) fn new(store: Arc<dyn Store>, directory: &Path) -> Intake {
+        Intake {
+            store,
+            refused: directory.join("refused.jsonl"),
+        }
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Appends a batch. One entry that the store refuses for what it is (a value beyond a column's range) must not
+    /// hold up all others for ever: it is set aside in a file, and an error is logged.
+    ///
+    /// # Errors
+    /// The store's, when the same batch may go through later.
+    pub(super) fn append(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        match self.store.append(entries) {
+            Err(StoreError::Refused(reason)) => self.append_one_by_one(entries, &reason),
+            other => other,
+        }
+    }
+
+    fn append_one_by_one(&self, entries: &[Entry], reason: &str) -> Result<usize, StoreError> {
+        let mut new = 0;
+        for entry in entries {
+            match self.store.append(std::slice::from_ref(entry)) {
+                Ok(count) => new += count,
+                Err(StoreError::Refused(_)) => {
+                    tracing::error!(id = %entry.id, reason, file = %self.refused.display(),
+                        "the store refuses an entry: it is set aside");
+                    self.set_aside(entry)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(new)
+    }
+
+    fn set_aside(&self, entry: &Entry) -> Result<(), StoreError> {
+        let written = || {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.refused)?;
+            let mut line = Vec::new();
+            json::write(entry, &mut line)?;
+            line.push(b'\n');
+            file.write_all(&line)?;
+            file.sync_data()
+        };
+        written().map_err(|error| {
+            StoreError::Unavailable(format!("{}: {error}", self.refused.display()))
+        })
+    }
+}

@@ -1,0 +1,457 @@
+//! The journal: an append-only file set of one process, where entries are safe before the client sees the end.
+//!
+//! Two records a request, each a single `write`: `begin` before the upstream call (the entry as it would be booked if
+//! the process died now), `close` before the answer's last byte. The page cache survives the death of the process;
+//! [`Fsync`] says what survives the loss of power.
+//!
+//! **A full disk.** Records are written over zeros that were written before: a segment is always extended by
+//! [`STEP_BYTES`] *before* it is needed. `begin` sees to it that what lies ahead has room for the `close` of every open
+//! request (the size of its `begin` and [`CLOSE_SLACK_BYTES`]), and is refused when the disk has no more; the closes of
+//! the requests let through then still fit. (On a copy-on-write file system even overwriting takes space; there this is
+//! best effort.)
+//!
+//! **Segments.** At [`Limits::segment_bytes`] a new file is begun. A file is deleted when every close in it is durably
+//! in the store and every begin in it was closed. Marks in the journal say how far the store has durably come, so that
+//! a start after a crash re-reads seconds, not gigabytes.
+
+mod adopt;
+mod read;
+mod segment;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::codec;
+use super::entry::Entry;
+use crate::ids::RequestId;
+
+pub use adopt::Recovery;
+pub(super) use adopt::{Abandoned, abandoned};
+pub(super) use read::{Closed, closed_entries};
+use segment::{RecordKind, Salt, Segment};
+
+/// When journal records are forced from the page cache to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before `begin` and `close` return: nothing is lost with the power, and each request waits for the disk twice
+    /// (calls that wait at the same time share one flush).
+    Always,
+    /// By the keeper thread, this often in milliseconds: a loss of power takes the last interval at most.
+    Interval(u64),
+    /// When the operating system likes.
+    Never,
+}
+
+/// How large a journal may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The size at which a new file is begun.
+    pub segment_bytes: u64,
+    /// The size of all files together at which `begin` refuses: the store has been away for too long.
+    pub total_bytes: u64,
+}
+
+/// Why the journal did not take a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// The disk has no space left for the request and its end.
+    #[error("the disk of the journal {0} is full")]
+    DiskFull(PathBuf),
+    /// More waits for the store than the setting allows.
+    #[error("the journal {0} has reached its size limit while the store is away")]
+    SpoolFull(PathBuf),
+    /// One entry is larger than [`ENTRY_BYTES_MAX`].
+    #[error("an entry of {0} bytes is too large for the journal")]
+    TooLarge(usize),
+    /// The disk failed.
+    #[error("the journal {0} cannot be written: {1}")]
+    Failed(PathBuf, String),
+}
+
+/// The largest entry, encoded. Real ones have some 300 bytes; texts from outside are bounded before they come here.
+pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
+/// What a `close` may have more than its `begin`: the served model, tier, price rows, a reason.
+const CLOSE_SLACK_BYTES: u64 = 1024;
+/// How far a segment is written with zeros at a time.
+const STEP_BYTES: u64 = 256 * 1024;
+
+/// A place in a journal, in the order in which records were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// The segment's number.
+    pub(super) segment: u64,
+    /// The offset in it.
+    pub(super) offset: u64,
+}
+
+/// This process's journal.
+#[derive(Debug)]
+pub(super) struct Journal {
+    /// The directory of this file set; `lock` in it is held for as long as the process lives.
+    directory: PathBuf,
+    _lock: File,
+    salt: Salt,
+    fsync: Fsync,
+    limits: Limits,
+    pen: Mutex<Pen>,
+    /// Records known to be on the disk, as counted by [`Pen::written`].
+    synced: Mutex<u64>,
+}
+
+/// What writing needs; held for one `write` at a time.
+#[derive(Debug)]
+struct Pen {
+    segment: Segment,
+    /// Files that were finished since the last flush.
+    unsynced: Vec<Arc<File>>,
+    /// Records written so far.
+    written: u64,
+    open: HashMap<RequestId, Open>,
+    /// Bytes kept for the closes of open requests.
+    reserved: u64,
+    /// What keeps each file: open begins and closes that are not durable in the store.
+    kept: BTreeMap<u64, Kept>,
+    /// Bytes of finished files that are still there.
+    finished_bytes: u64,
+    /// Encoding buffer.
+    buffer: Vec<u8>,
+    /// Deleted: nothing can be written any more.
+    removed: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    segment: u64,
+    reserved: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    records: u64,
+    bytes: u64,
+}
+
+impl Journal {
+    /// A new file set of this process in `root`, which is made if need be.
+    pub(super) fn create(
+        root: &std::path::Path,
+        fsync: Fsync,
+        limits: Limits,
+    ) -> Result<Journal, JournalError> {
+        let failed = |error: io::Error| JournalError::Failed(root.to_owned(), error.to_string());
+        let (directory, lock) = adopt::claim_new(root).map_err(failed)?;
+        let mut salt = Salt::default();
+        aws_lc_rs::rand::fill(&mut salt)
+            .map_err(|_| failed(io::Error::other(crate::secret::NoRandomness)))?;
+        let segment = Segment::create(&directory, 1, salt, STEP_BYTES)
+            .map_err(|error| refusal(&directory, &error))?;
+        if fsync != Fsync::Never {
+            adopt::sync_directory(&directory).map_err(failed)?;
+            adopt::sync_directory(root).map_err(failed)?;
+        }
+        let kept = BTreeMap::from([(1, Kept::default())]);
+        Ok(Journal {
+            directory,
+            _lock: lock,
+            salt,
+            fsync,
+            limits,
+            pen: Mutex::new(Pen {
+                segment,
+                unsynced: Vec::new(),
+                written: 0,
+                open: HashMap::new(),
+                reserved: 0,
+                kept,
+                finished_bytes: 0,
+                buffer: Vec::with_capacity(1024),
+                removed: false,
+            }),
+            synced: Mutex::new(0),
+        })
+    }
+
+    /// Records a request before it goes upstream: `entry` is what will be booked if the process dies with it.
+    pub(super) fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
+        let mut pen = self.pen();
+        let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
+        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
+            return Err(JournalError::SpoolFull(self.directory.clone()));
+        }
+        let reserved = bytes + CLOSE_SLACK_BYTES;
+        self.make_room(&mut pen, bytes + reserved)?;
+        self.write(&mut pen)?;
+        let segment = pen.segment.number();
+        pen.keep(segment);
+        pen.reserved += reserved;
+        if let Some(before) = pen.open.insert(entry.id, Open { segment, reserved }) {
+            pen.forget(&before);
+        }
+        self.sync_before_return(pen)
+    }
+
+    /// Records a request's end. `enqueue` is called with the entry and the place behind its record while no other record
+    /// can come between, so that a queue filled by it has the journal's order.
+    pub(super) fn close(
+        &self,
+        entry: Entry,
+        enqueue: impl FnOnce(Entry, Position),
+    ) -> Result<(), JournalError> {
+        let mut pen = self.pen();
+        let bytes = pen.encode(self.salt, RecordKind::Close, &entry)?;
+        let open = pen.open.remove(&entry.id);
+        if let Some(open) = &open {
+            pen.forget(open);
+        }
+        if let Err(error) = self.make_room(&mut pen, bytes) {
+            // No more space can be had, but for an open request it was kept.
+            let fits = open.is_some() && pen.segment.end() + bytes <= pen.segment.room();
+            if !fits {
+                pen.reopen(entry.id, open);
+                return Err(error);
+            }
+        }
+        if let Err(error) = self.write(&mut pen) {
+            pen.reopen(entry.id, open);
+            return Err(error);
+        }
+        let segment = pen.segment.number();
+        pen.keep(segment);
+        enqueue(entry, pen.position());
+        self.sync_before_return(pen)
+    }
+
+    /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
+    fn make_room(&self, pen: &mut Pen, bytes: u64) -> Result<(), JournalError> {
+        if pen.segment.end() >= self.limits.segment_bytes {
+            // When there is no space for a new file, the old one goes on.
+            if self.rotate(pen, bytes).is_ok() {
+                return Ok(());
+            }
+        }
+        let wanted = pen.segment.end() + pen.reserved + bytes;
+        if wanted > pen.segment.room() {
+            let steps = (wanted - pen.segment.room()).div_ceil(STEP_BYTES);
+            pen.segment
+                .extend(steps * STEP_BYTES)
+                .map_err(|error| refusal(&self.directory, &error))?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&self, pen: &mut Pen, bytes: u64) -> io::Result<()> {
+        let room = (pen.reserved + bytes).div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
+        let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
+        pen.kept.insert(next.number(), Kept::default());
+        let finished = std::mem::replace(&mut pen.segment, next);
+        let bytes = finished.end();
+        if let Some(kept) = pen.kept.get_mut(&finished.number()) {
+            kept.bytes = bytes;
+        }
+        pen.finished_bytes += bytes;
+        pen.unsynced.push(finished.finish());
+        Ok(())
+    }
+
+    fn write(&self, pen: &mut Pen) -> Result<(), JournalError> {
+        let Pen {
+            segment, buffer, ..
+        } = pen;
+        if pen.removed {
+            let reason = "the ledger was shut down".to_owned();
+            return Err(JournalError::Failed(self.directory.clone(), reason));
+        }
+        segment
+            .append(buffer)
+            .map_err(|error| refusal(&self.directory, &error))?;
+        pen.written += 1;
+        Ok(())
+    }
+
+    fn sync_before_return(&self, pen: MutexGuard<'_, Pen>) -> Result<(), JournalError> {
+        if self.fsync != Fsync::Always {
+            return Ok(());
+        }
+        let written = pen.written;
+        drop(pen);
+        self.sync_to(written)
+    }
+
+    /// Forces everything written so far to the disk.
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
+        let written = self.pen().written;
+        self.sync_to(written)
+    }
+
+    /// Who waits here while another flushes finds its own record flushed as well.
+    fn sync_to(&self, written: u64) -> Result<(), JournalError> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *synced >= written {
+            return Ok(());
+        }
+        let (files, up_to) = {
+            let mut pen = self.pen();
+            let mut files = std::mem::take(&mut pen.unsynced);
+            files.push(pen.segment.file());
+            (files, pen.written)
+        };
+        let several = files.len() > 1;
+        for (at, file) in files.iter().enumerate() {
+            if let Err(error) = file.sync_data() {
+                let unsynced = files.iter().skip(at).take(files.len() - 1 - at);
+                self.pen().unsynced.extend(unsynced.cloned());
+                return Err(refusal(&self.directory, &error));
+            }
+        }
+        if several {
+            adopt::sync_directory(&self.directory)
+                .map_err(|error| refusal(&self.directory, &error))?;
+        }
+        *synced = up_to;
+        Ok(())
+    }
+
+    /// Calls `each` for the closes after `from`, in order, at most about `bytes_max` of them, and returns the place after
+    /// the last one: how a writer that fell behind catches up.
+    pub(super) fn read_after(
+        &self,
+        from: Position,
+        bytes_max: usize,
+        each: &mut dyn FnMut(Entry, Position),
+    ) -> io::Result<Position> {
+        let end = self.pen().position();
+        read::closes_between(&self.directory, from, end, bytes_max, each)
+    }
+
+    /// The end of all records.
+    pub(super) fn end(&self) -> Position {
+        self.pen().position()
+    }
+
+    /// Whether `at` is the end of all records; `then` is called while no record can come between.
+    pub(super) fn at_end<T>(&self, at: Position, then: impl FnOnce() -> T) -> Option<T> {
+        let pen = self.pen();
+        (pen.position() <= at).then(then)
+    }
+
+    /// Says that every close before `applied` is durably in the store, `counts` of them by segment since the last call:
+    /// writes a mark and deletes the files that nothing keeps any more.
+    pub(super) fn release(
+        &self,
+        applied: Position,
+        counts: &BTreeMap<u64, u64>,
+    ) -> Result<(), JournalError> {
+        let mut pen = self.pen();
+        for (segment, count) in counts {
+            if let Some(kept) = pen.kept.get_mut(segment) {
+                kept.records = kept.records.saturating_sub(*count);
+            }
+        }
+        let current = pen.segment.number();
+        let free: Vec<u64> = pen
+            .kept
+            .iter()
+            .filter(|(number, kept)| **number < current && kept.records == 0)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &free {
+            if let Some(kept) = pen.kept.remove(number) {
+                pen.finished_bytes -= kept.bytes;
+            }
+        }
+        pen.buffer.clear();
+        segment::frame_mark(&mut pen.buffer, self.salt, applied);
+        let bytes = pen.buffer.len() as u64;
+        // A mark is a convenience: it must not take the room that closes need.
+        if pen.segment.end() + pen.reserved + bytes <= pen.segment.room() {
+            self.write(&mut pen)?;
+        }
+        drop(pen);
+        for number in free {
+            let path = segment::path(&self.directory, number);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a finished journal file could not be deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests that were begun and not closed.
+    pub(super) fn open_requests(&self) -> usize {
+        self.pen().open.len()
+    }
+
+    /// The size of all files together.
+    pub(super) fn bytes(&self) -> u64 {
+        let pen = self.pen();
+        pen.finished_bytes + pen.segment.end()
+    }
+
+    /// Deletes the whole file set if nothing in it is needed: the end of an orderly process.
+    pub(super) fn remove_if_done(&self) -> bool {
+        let mut pen = self.pen();
+        let done = pen.open.is_empty() && pen.kept.values().all(|kept| kept.records == 0);
+        pen.removed = done && adopt::remove(&self.directory).is_ok();
+        pen.removed
+    }
+
+    fn pen(&self) -> MutexGuard<'_, Pen> {
+        // A panic while the pen is held leaves at most a record that was not counted: its bytes are written over.
+        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pen {
+    /// Frames the entry in the buffer and returns the record's size.
+    fn encode(&mut self, salt: Salt, kind: RecordKind, entry: &Entry) -> Result<u64, JournalError> {
+        self.buffer.clear();
+        segment::frame(&mut self.buffer, salt, kind, |out| {
+            codec::encode(entry, out)
+        });
+        if self.buffer.len() > ENTRY_BYTES_MAX {
+            let bytes = self.buffer.len();
+            self.buffer = Vec::with_capacity(1024);
+            return Err(JournalError::TooLarge(bytes));
+        }
+        Ok(self.buffer.len() as u64)
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            segment: self.segment.number(),
+            offset: self.segment.end(),
+        }
+    }
+
+    fn keep(&mut self, segment: u64) {
+        self.kept.entry(segment).or_default().records += 1;
+    }
+
+    fn forget(&mut self, open: &Open) {
+        self.reserved -= open.reserved;
+        if let Some(kept) = self.kept.get_mut(&open.segment) {
+            kept.records = kept.records.saturating_sub(1);
+        }
+    }
+
+    /// Puts back what a failed close took out.
+    fn reopen(&mut self, id: RequestId, open: Option<Open>) {
+        if let Some(open) = open {
+            self.reserved += open.reserved;
+            self.keep(open.segment);
+            self.open.insert(id, open);
+        }
+    }
+}
+
+fn refusal(directory: &std::path::Path, error: &io::Error) -> JournalError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            JournalError::DiskFull(directory.to_owned())
+        }
+        _ => JournalError::Failed(directory.to_owned(), error.to_string()),
+    }
+}

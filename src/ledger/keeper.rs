@@ -1,0 +1,74 @@
+//! The keeper thread: durability, upkeep, and the journals of dead processes. The sync thread beside it.
+
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::journal::{self, Abandoned};
+
+/// How often the store is made durable and the journal is marked.
+const DURABLE_EVERY: Duration = Duration::from_millis(500);
+/// How often a running gateway looks for journals of dead ones.
+const ADOPT_EVERY: Duration = Duration::from_secs(5);
+
+/// The keeper thread; `waiting` are journals that could not be taken over at the start.
+pub(super) fn run(shared: &Shared, mut waiting: Vec<Abandoned>) {
+    let mut adopted = Instant::now();
+    while shared.queue.sleep(DURABLE_EVERY) {
+        make_durable(shared);
+        if adopted.elapsed() >= ADOPT_EVERY {
+            adopt(shared, &mut waiting);
+            adopted = Instant::now();
+        }
+    }
+}
+
+/// The sync thread.
+pub(super) fn run_sync(shared: &Shared, interval: Duration) {
+    let mut healthy = true;
+    while shared.queue.sleep(interval) {
+        match shared.journal.sync() {
+            Ok(()) => healthy = true,
+            Err(error) if healthy => {
+                healthy = false;
+                tracing::error!(%error, "the journal cannot be forced to the disk");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Makes what was applied durable, marks it in the journal and lets go of files; `false` when that must be tried again.
+pub(super) fn make_durable(shared: &Shared) -> bool {
+    let Some(progress) = shared.queue.take_progress() else {
+        return true;
+    };
+    if let Err(error) = shared.intake.store().make_durable() {
+        tracing::warn!(%error, "the store could not be made durable; the journal keeps its files");
+        shared.queue.return_progress(progress);
+        return false;
+    }
+    if let Err(error) = shared
+        .journal
+        .release(progress.applied_to, &progress.by_segment)
+    {
+        tracing::warn!(%error, "the journal could not be marked");
+    }
+    true
+}
+
+fn adopt(shared: &Shared, waiting: &mut Vec<Abandoned>) {
+    match journal::abandoned(&shared.settings.journal) {
+        Ok(found) => waiting.extend(found),
+        Err(error) => tracing::warn!(%error, "the journals of other processes cannot be listed"),
+    }
+    waiting.retain(|abandoned| match abandoned.recover(&shared.intake) {
+        Ok(recovery) => {
+            tracing::info!(?recovery, "took over the journal of a dead process");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the journal of a dead process must wait");
+            true
+        }
+    });
+}

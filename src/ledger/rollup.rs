@@ -1,0 +1,118 @@
+//! Sums of entries: what reports read instead of the entries themselves. Pure.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::codec::{self, Reader};
+use super::entry::{Entry, Outcome};
+use crate::money::Money;
+use crate::price::CostByClass;
+use crate::tokens::Usage;
+
+/// Milliseconds of an hour.
+pub const HOUR_MS: i64 = 3_600_000;
+/// Milliseconds of a day.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The figures of one rollup row.
+///
+/// A correction adds its signed cost and counts as no request. Its usage is a difference too, but tokens are counts
+/// that never fall: corrections of usage are booked with the tokens that were missed, and none for what was too much.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Sums {
+    pub(super) requests: u64,
+    pub(super) unpriced_requests: i64,
+    pub(super) outcomes: [u64; 5],
+    pub(super) retries: u64,
+    pub(super) usage: Usage,
+    pub(super) cost: CostByClass,
+    pub(super) undiscounted: Money,
+    pub(super) client_closed_cost: Money,
+    pub(super) failed_cost: Money,
+}
+
+impl Sums {
+    /// Adds one entry.
+    pub(super) fn add_entry(&mut self, entry: &Entry) {
+        self.unpriced_requests += entry.unpriced_delta();
+        if entry.corrects.is_none() {
+            self.requests += 1;
+            if let Some(count) = self.outcomes.get_mut(usize::from(entry.outcome.code())) {
+                *count += 1;
+            }
+            self.retries += u64::from(entry.retries);
+        }
+        self.usage += entry.usage;
+        self.cost += entry.cost;
+        self.undiscounted += entry.undiscounted;
+        match entry.outcome {
+            Outcome::ClientClosed => self.client_closed_cost += entry.cost_usd(),
+            Outcome::UpstreamFailed | Outcome::Interrupted => self.failed_cost += entry.cost_usd(),
+            Outcome::Completed | Outcome::Rejected => {}
+        }
+    }
+
+    /// Adds other sums.
+    pub(super) fn add(&mut self, other: &Sums) {
+        self.requests += other.requests;
+        self.unpriced_requests += other.unpriced_requests;
+        for (count, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *count += more;
+        }
+        self.retries += other.retries;
+        self.usage += other.usage;
+        self.cost += other.cost;
+        self.undiscounted += other.undiscounted;
+        self.client_closed_cost += other.client_closed_cost;
+        self.failed_cost += other.failed_cost;
+    }
+
+    /// As bytes: a sum of money may leave 64 bits, and most figures are zero.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        codec::put(out, self.requests);
+        codec::put_signed(out, self.unpriced_requests.into());
+        for count in self.outcomes {
+            codec::put(out, count);
+        }
+        codec::put(out, self.retries);
+        codec::put_usage(out, &self.usage);
+        codec::put_cost(out, &self.cost);
+        codec::put_signed(out, self.undiscounted.picos());
+        codec::put_signed(out, self.client_closed_cost.picos());
+        codec::put_signed(out, self.failed_cost.picos());
+    }
+
+    /// Reads what [`Sums::encode`] wrote.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Sums> {
+        let mut from = Reader { rest: bytes };
+        let mut sums = Sums {
+            requests: from.number()?,
+            unpriced_requests: i64::try_from(from.signed()?).ok()?,
+            ..Sums::default()
+        };
+        for count in &mut sums.outcomes {
+            *count = from.number()?;
+        }
+        sums.retries = from.number()?;
+        sums.usage = from.usage()?;
+        sums.cost = from.cost()?;
+        sums.undiscounted = Money::from_picos(from.signed()?);
+        sums.client_closed_cost = Money::from_picos(from.signed()?);
+        sums.failed_cost = Money::from_picos(from.signed()?);
+        from.rest.is_empty().then_some(sums)
+    }
+}
+
+/// Sums by key, in the keys' order: writers that update rows in one order cannot deadlock each other.
+pub(super) fn sorted<K: Ord>(sums: HashMap<K, Sums>) -> Vec<(K, Sums)> {
+    let mut sorted: Vec<_> = sums.into_iter().collect();
+    sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    sorted
+}
+
+/// The start of the hour that a moment falls in, in milliseconds since 1970.
+pub(super) fn hour_of(moment: Timestamp) -> i64 {
+    let ms = moment.as_millisecond();
+    ms - ms.rem_euclid(HOUR_MS)
+}

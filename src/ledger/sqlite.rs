@@ -1,0 +1,423 @@
+//! The embedded store: one SQLite file in WAL mode.
+//!
+//! **Durability.** Commits run with `synchronous = NORMAL`: they survive the death of the process, not the loss of power.
+//! That is what the journal is for: its files are deleted, and entries marked as applied, only after
+//! [`Store::make_durable`] has forced the write-ahead log to the disk. A loss of power may then take committed entries
+//! from the database, never ones that the journal no longer has. With `FULL` each commit would wait for the disk (5 ms),
+//! and the writer could not keep up at small batches.
+//!
+//! **Upkeep.** Automatic checkpoints are off: they would run inside a commit. The keeper thread does them on a connection
+//! of its own, beside the writer, and holds the writer back only for the short rest once the log has grown large.
+//!
+//! **Several processes** may have the file open: an old and a new gateway, the command line. Writers wait for each other
+//! up to [`BUSY_TIMEOUT`].
+
+mod entries;
+mod names;
+mod readers;
+mod rollups;
+mod schema;
+mod stored;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::entry::Entry;
+use super::store::{
+    AccountEvent, AuditLine, EntryFilter, Grain, RollupRow, Store, StoreError, Stored, StoredKey,
+    TimeRange,
+};
+use crate::ids::KeyId;
+use crate::plan::{Account, Plan};
+use crate::secret::KeyDigest;
+use names::{Interned, Names};
+use readers::Readers;
+
+/// How long a writer waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Entries after which the log is copied into the database, and the longest time between two copies.
+const CHECKPOINT_ENTRIES: usize = 5_000;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// Pages in the log at which the writer is held back until all of it is copied, so that the log can begin anew.
+const LOG_PAGES_MAX: i64 = 8_192;
+
+/// A ledger in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    pen: Mutex<Pen>,
+    readers: Readers,
+    names: Names,
+    upkeep: Mutex<Upkeep>,
+}
+
+/// The one connection that writes.
+#[derive(Debug)]
+struct Pen {
+    connection: Connection,
+    interned: Interned,
+    /// Entries since the last checkpoint.
+    unchecked: usize,
+}
+
+#[derive(Debug)]
+struct Upkeep {
+    connection: Connection,
+    checked_at: Instant,
+}
+
+impl SqliteStore {
+    /// Opens the file, which is made if need be, readable by its owner alone: it holds the secret for key digests.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot be opened, [`StoreError::Damaged`] when it is no database.
+    pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+        create_private(path)
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+        let pen = connect(path)?;
+        Ok(SqliteStore {
+            path: path.to_owned(),
+            readers: Readers::new(path),
+            upkeep: Mutex::new(Upkeep {
+                connection: connect(path)?,
+                checked_at: Instant::now(),
+            }),
+            pen: Mutex::new(Pen {
+                connection: pen,
+                interned: Interned::default(),
+                unchecked: 0,
+            }),
+            names: Names::default(),
+        })
+    }
+
+    /// Runs `change` in one transaction of the writing connection.
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>, &mut Interned) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut pen = self.pen();
+        let Pen {
+            connection,
+            interned,
+            ..
+        } = &mut *pen;
+        // Immediate: two processes that both read first and write later would fail instead of waiting.
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let done = change(&transaction, interned)
+            .and_then(|value| transaction.commit().map_err(failed).map(|()| value));
+        if done.is_err() {
+            // Names that the transaction made are gone with it.
+            interned.clear();
+        }
+        done
+    }
+
+    /// Forces the write-ahead log to the disk. It is an ordinary file that SQLite neither locks nor keeps elsewhere.
+    fn sync_log(&self) -> io::Result<()> {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        match File::open(PathBuf::from(log)) {
+            Ok(log) => log.sync_data(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn checkpoint(&self, upkeep: &mut Upkeep) -> Result<(), StoreError> {
+        let pages = passive_checkpoint(&upkeep.connection)?;
+        if pages > LOG_PAGES_MAX {
+            // Under steady writing a copy beside the writer is never complete, and the log would grow for ever.
+            let _held_back = self.pen();
+            passive_checkpoint(&upkeep.connection)?;
+        }
+        upkeep.checked_at = Instant::now();
+        Ok(())
+    }
+
+    fn pen(&self) -> MutexGuard<'_, Pen> {
+        // A panic inside a transaction has rolled it back.
+        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for SqliteStore {
+    fn migrate(&self) -> Result<(), StoreError> {
+        schema::migrate(&mut self.pen().connection)
+    }
+
+    fn append(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        let new =
+            self.write(|transaction, interned| entries::insert(transaction, interned, entries))?;
+        self.pen().unchecked += new;
+        Ok(new)
+    }
+
+    fn make_durable(&self) -> Result<(), StoreError> {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sync_log()
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let unchecked = self.pen().unchecked;
+        let due = unchecked > CHECKPOINT_ENTRIES
+            || (unchecked > 0 && upkeep.checked_at.elapsed() > CHECKPOINT_EVERY);
+        if due {
+            self.checkpoint(&mut upkeep)?;
+            self.pen().unchecked = 0;
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        filter: &EntryFilter,
+        each: &mut dyn FnMut(Entry) -> bool,
+    ) -> Result<(), StoreError> {
+        self.readers
+            .with(|connection| entries::scan(connection, &self.names, filter, each))
+    }
+
+    fn rollup(
+        &self,
+        grain: Grain,
+        range: TimeRange,
+        each: &mut dyn FnMut(&RollupRow),
+    ) -> Result<(), StoreError> {
+        self.readers
+            .with(|connection| rollups::read(connection, &self.names, grain, range, each))
+    }
+
+    fn approximate_entries(&self) -> Result<u64, StoreError> {
+        self.readers
+            .with(|connection| schema::fact(connection, "entries"))
+    }
+
+    fn pepper(&self) -> Result<Vec<u8>, StoreError> {
+        self.write(|transaction, _| stored::pepper(transaction))
+    }
+
+    fn stored_version(&self) -> Result<u64, StoreError> {
+        self.readers
+            .with(|connection| schema::fact(connection, "stored_version"))
+    }
+
+    fn stored(&self) -> Result<Stored, StoreError> {
+        self.readers.with(stored::read)
+    }
+
+    fn put_plan(&self, plan: &Plan, audit: &AuditLine) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_plan(transaction, plan, audit))
+    }
+
+    fn put_account(&self, account: &Account, audit: &AuditLine) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_account(transaction, account, audit))
+    }
+
+    fn put_key(&self, key: &StoredKey, audit: &AuditLine) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_key(transaction, key, audit))
+    }
+
+    fn revoke_key(
+        &self,
+        key: &KeyId,
+        digest: &KeyDigest,
+        at: Timestamp,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::revoke_key(transaction, key, digest, at, audit))
+    }
+
+    fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError> {
+        self.readers.with(stored::account_events)
+    }
+
+    fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::add_account_events(transaction, events))
+    }
+
+    fn audit(&self, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
+        self.readers
+            .with(|connection| stored::audit(connection, limit))
+    }
+
+    fn add_audit(&self, line: &AuditLine) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::add_audit(transaction, line))
+    }
+}
+
+/// A connection as all of them are set up.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = NORMAL;
+             PRAGMA wal_autocheckpoint = 0;
+             PRAGMA cache_size = -32768;
+             PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Copies what it can from the log into the database without waiting for anybody; how many pages the log has.
+fn passive_checkpoint(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))
+        .map_err(failed)
+}
+
+/// SQLite's errors by what can be done about them.
+fn failed(error: rusqlite::Error) -> StoreError {
+    let text = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(text),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+            StoreError::Refused(text)
+        }
+        Some(_) => StoreError::Unavailable(text),
+        // Not from SQLite but from reading a value: another type than was ever written there.
+        None => StoreError::Damaged(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::samples::sample;
+    use crate::ledger::store_tests::suite;
+
+    /// A store and the directory that it lives in.
+    struct Temporary {
+        store: SqliteStore,
+        _directory: tempfile::TempDir,
+    }
+
+    impl std::ops::Deref for Temporary {
+        type Target = SqliteStore;
+        fn deref(&self) -> &SqliteStore {
+            &self.store
+        }
+    }
+
+    fn temporary() -> Option<Temporary> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("weir.db")).unwrap();
+        Some(Temporary {
+            store,
+            _directory: directory,
+        })
+    }
+
+    suite!(temporary());
+
+    #[test]
+    fn a_store_of_a_newer_weir_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.db");
+        let store = SqliteStore::open(&path).unwrap();
+        store.migrate().unwrap();
+        let pen = store.pen();
+        pen.connection
+            .execute_batch("PRAGMA user_version = 99")
+            .unwrap();
+        drop(pen);
+        let error = SqliteStore::open(&path).unwrap().migrate().unwrap_err();
+        assert!(error.to_string().contains("schema version 99"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.db");
+        std::fs::write(&path, "once upon a time there was a text file\n".repeat(50)).unwrap();
+        let opened = SqliteStore::open(&path).and_then(|store| store.migrate());
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    }
+
+    #[test]
+    fn the_file_is_readable_by_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let store = temporary().unwrap();
+        store.migrate().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&store.path), 0o600);
+        assert_eq!(mode(&store.path.with_extension("db-wal")), 0o600);
+    }
+
+    #[test]
+    fn two_processes_may_write_and_migrate_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.db");
+        std::thread::scope(|scope| {
+            for writer in 0..3_u64 {
+                let path = &path;
+                scope.spawn(move || {
+                    let store = SqliteStore::open(path).unwrap();
+                    store.migrate().unwrap();
+                    for round in 0..20 {
+                        // Half of the entries are every writer's.
+                        let own = sample(1000 * (writer + 1) + round);
+                        store.append(&[sample(round), own]).unwrap();
+                    }
+                });
+            }
+        });
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.approximate_entries().unwrap(), 20 + 3 * 20);
+    }
+
+    #[test]
+    fn the_log_does_not_grow_for_ever_under_steady_writing() {
+        let store = temporary().unwrap();
+        store.migrate().unwrap();
+        let entries: Vec<_> = (0..40_000).map(sample).collect();
+        for batch in entries.chunks(1000) {
+            store.append(batch).unwrap();
+            store.make_durable().unwrap();
+        }
+        let log = std::fs::metadata(store.path.with_extension("db-wal")).unwrap();
+        assert!(log.len() < 16 << 20, "{}", log.len());
+    }
+
+    #[test]
+    fn the_view_for_people_shows_names_and_times() {
+        let store = temporary().unwrap();
+        store.migrate().unwrap();
+        store.append(&[sample(1)]).unwrap();
+        let row: (String, String, i64) = store
+            .pen()
+            .connection
+            .query_row(
+                "SELECT started_at, account, cost_picos FROM ledger",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .unwrap();
+        assert_eq!(row.0, "2025-03-01T00:00:01.000Z");
+        assert_eq!(row.1, "acme-1");
+        assert_eq!(i128::from(row.2), sample(1).cost_usd().picos());
+    }
+}

@@ -1,0 +1,355 @@
+//! The writer thread and its queue: closed entries go to the store in batches, in the journal's order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::entry::Entry;
+use super::journal::Position;
+use super::store::StoreError;
+
+/// The pauses between attempts while the store is away: the first, and the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How much of the journal is read at once to catch up.
+const CATCH_UP_BYTES: usize = 1 << 20;
+
+/// Closed entries on their way to the store, and how far they are.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Something for the writer, or the end.
+    work: Condvar,
+    /// Something reached the store, or a thread ended.
+    news: Condvar,
+    /// The end was called for.
+    halt: Condvar,
+    entries_max: usize,
+}
+
+struct State {
+    entries: VecDeque<(Entry, Position)>,
+    /// The place behind the last close that was put in `entries`.
+    queued_to: Position,
+    /// Whether closes after `queued_to` are in the journal only: the writer reads them there.
+    behind: bool,
+    /// Entries closed and entries applied since the start.
+    closed: u64,
+    applied: u64,
+    /// The place behind the last applied close.
+    applied_to: Position,
+    /// Applied closes by journal segment since they were last made durable.
+    applied_by_segment: BTreeMap<u64, u64>,
+    /// Callers of `flush`: batches are not to wait for company.
+    flushing: usize,
+    store_away: bool,
+    stopping: bool,
+    threads: usize,
+}
+
+/// What was applied since the last time, for the keeper.
+pub(super) struct Progress {
+    pub(super) applied_to: Position,
+    pub(super) by_segment: BTreeMap<u64, u64>,
+}
+
+impl Queue {
+    /// An empty queue behind a journal that ends at `end`.
+    pub(super) fn new(entries_max: usize, end: Position) -> Queue {
+        Queue {
+            state: Mutex::new(State {
+                entries: VecDeque::new(),
+                queued_to: end,
+                behind: false,
+                closed: 0,
+                applied: 0,
+                applied_to: end,
+                applied_by_segment: BTreeMap::new(),
+                flushing: 0,
+                store_away: false,
+                stopping: false,
+                threads: 0,
+            }),
+            work: Condvar::new(),
+            news: Condvar::new(),
+            halt: Condvar::new(),
+            entries_max,
+        }
+    }
+
+    /// Takes a closed entry; when there are too many, only its place. Never waits for the store.
+    pub(super) fn push(&self, entry: Entry, position: Position) {
+        let mut state = self.state();
+        state.closed += 1;
+        if state.behind || state.entries.len() >= self.entries_max {
+            state.behind = true;
+            return;
+        }
+        state.entries.push_back((entry, position));
+        state.queued_to = position;
+        // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself.
+        if state.entries.len() == 1 {
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        let state = self.state();
+        state.closed - state.applied
+    }
+
+    pub(super) fn spooled(&self) -> u64 {
+        let state = self.state();
+        let waiting = state.closed - state.applied;
+        match (state.store_away, state.behind) {
+            (true, _) => waiting,
+            (false, true) => waiting.saturating_sub(state.entries.len() as u64),
+            (false, false) => 0,
+        }
+    }
+
+    pub(super) fn store_is_there(&self) -> bool {
+        !self.state().store_away
+    }
+
+    /// Waits until what is closed now is applied; else says how much was not.
+    pub(super) fn wait_until_applied(&self, deadline: Instant) -> Result<(), u64> {
+        let mut state = self.state();
+        let target = state.closed;
+        state.flushing += 1;
+        self.work.notify_one();
+        while state.applied < target && !state.stopping {
+            match deadline.checked_duration_since(Instant::now()) {
+                None => break,
+                Some(left) => state = self.wait(&self.news, state, left),
+            }
+        }
+        state.flushing -= 1;
+        match target.saturating_sub(state.applied) {
+            0 => Ok(()),
+            missing => Err(missing),
+        }
+    }
+
+    /// Tells the threads to end.
+    pub(super) fn stop(&self) {
+        self.state().stopping = true;
+        self.work.notify_all();
+        self.news.notify_all();
+        self.halt.notify_all();
+    }
+
+    pub(super) fn thread_began(&self) {
+        self.state().threads += 1;
+    }
+
+    pub(super) fn thread_ended(&self) {
+        self.state().threads -= 1;
+        self.news.notify_all();
+    }
+
+    pub(super) fn wait_until_ended(&self, deadline: Instant) {
+        let mut state = self.state();
+        while state.threads > 0 {
+            match deadline.checked_duration_since(Instant::now()) {
+                None => return,
+                Some(left) => state = self.wait(&self.news, state, left),
+            }
+        }
+    }
+
+    /// Sleeps; `false` when the end was called for.
+    pub(super) fn sleep(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        while !state.stopping {
+            match deadline.checked_duration_since(Instant::now()) {
+                None => return true,
+                Some(left) => state = self.wait(&self.halt, state, left),
+            }
+        }
+        false
+    }
+
+    /// What was applied since this was last asked.
+    pub(super) fn take_progress(&self) -> Option<Progress> {
+        let mut state = self.state();
+        if state.applied_by_segment.is_empty() {
+            return None;
+        }
+        Some(Progress {
+            applied_to: state.applied_to,
+            by_segment: std::mem::take(&mut state.applied_by_segment),
+        })
+    }
+
+    /// Puts back what [`Queue::take_progress`] gave: it could not be made durable.
+    pub(super) fn return_progress(&self, progress: Progress) {
+        let mut state = self.state();
+        for (segment, count) in progress.by_segment {
+            *state.applied_by_segment.entry(segment).or_default() += count;
+        }
+    }
+
+    /// The next work for the writer; `None` at the end.
+    fn next(&self, batch_max: usize, batch_wait: Duration) -> Option<Work> {
+        let mut state = self.state();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            if !state.entries.is_empty() {
+                break;
+            }
+            if state.behind {
+                return Some(Work::CatchUp(state.queued_to));
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let deadline = Instant::now() + batch_wait;
+        while state.entries.len() < batch_max && state.flushing == 0 && !state.stopping {
+            match deadline.checked_duration_since(Instant::now()) {
+                None => break,
+                Some(left) => state = self.wait(&self.work, state, left),
+            }
+        }
+        let count = state.entries.len().min(batch_max);
+        Some(Work::Batch(state.entries.drain(..count).collect()))
+    }
+
+    fn applied(&self, positions: &[Position]) {
+        let mut state = self.state();
+        state.applied += positions.len() as u64;
+        for position in positions {
+            *state
+                .applied_by_segment
+                .entry(position.segment)
+                .or_default() += 1;
+            state.applied_to = *position;
+        }
+        self.news.notify_all();
+    }
+
+    fn caught_up_to(&self, position: Position, to_the_end: bool) {
+        let mut state = self.state();
+        state.queued_to = position;
+        state.behind = !to_the_end;
+    }
+
+    fn set_store_away(&self, away: bool) {
+        self.state().store_away = away;
+    }
+
+    fn wait<'a>(
+        &self,
+        signal: &Condvar,
+        state: MutexGuard<'a, State>,
+        time: Duration,
+    ) -> MutexGuard<'a, State> {
+        signal
+            .wait_timeout(state, time)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Work {
+    Batch(Vec<(Entry, Position)>),
+    /// The journal is to be read from this place on.
+    CatchUp(Position),
+}
+
+/// The writer thread.
+pub(super) fn run(shared: &Shared) {
+    let batch_max = shared.settings.batch_entries_max.max(1);
+    while let Some(work) = shared.queue.next(batch_max, shared.settings.batch_wait) {
+        let went_on = match work {
+            Work::Batch(batch) => {
+                let (entries, positions): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                apply(shared, &entries, &positions)
+            }
+            Work::CatchUp(from) => catch_up(shared, from, batch_max),
+        };
+        if !went_on {
+            return;
+        }
+    }
+}
+
+/// Applies a stretch of the journal; when it was the last one, the queue takes entries again.
+fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
+    let mut entries = Vec::new();
+    let mut positions = Vec::new();
+    let read = shared
+        .journal
+        .read_after(from, CATCH_UP_BYTES, &mut |entry, position| {
+            entries.push(entry);
+            positions.push(position);
+        });
+    let to = match read {
+        Ok(to) => to,
+        Err(error) => {
+            tracing::error!(%error, "the journal cannot be read; trying again");
+            return shared.queue.sleep(RETRY_MAX);
+        }
+    };
+    for (entries, positions) in entries.chunks(batch_max).zip(positions.chunks(batch_max)) {
+        if !apply(shared, entries, positions) {
+            return false;
+        }
+    }
+    let at_end = shared
+        .journal
+        .at_end(to, || shared.queue.caught_up_to(to, true));
+    if at_end.is_none() {
+        shared.queue.caught_up_to(to, false);
+    }
+    true
+}
+
+/// Gives a batch to the store, again and again while the store is away; `false` when the end was called for.
+fn apply(shared: &Shared, entries: &[Entry], positions: &[Position]) -> bool {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let began = Instant::now();
+        match shared.intake.append(entries) {
+            Ok(_) => {
+                if let Some(on_write) = &shared.settings.on_write {
+                    on_write(began.elapsed());
+                }
+                shared.queue.set_store_away(false);
+                shared.queue.applied(positions);
+                return true;
+            }
+            Err(error) => {
+                if shared.queue.store_is_there() {
+                    log(&error);
+                }
+                shared.queue.set_store_away(true);
+                if !shared.queue.sleep(pause) {
+                    return false;
+                }
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+/// Once each time that the store goes away, not at every attempt.
+fn log(error: &StoreError) {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+            tracing::warn!(%error, "ledger entries wait in the journal until the store is back");
+        }
+        StoreError::Damaged(_) => {
+            tracing::error!(%error, "ledger entries wait in the journal: the store must be repaired");
+        }
+    }
+}
