@@ -1,0 +1,241 @@
+//! Accepting connections: sockets, TLS, bounds, and serving HTTP on them until told to stop.
+
+mod activity;
+mod socket;
+mod tls;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use activity::{Activity, TimedIo};
+pub use socket::bind;
+pub use tls::{Certificates, CertificatesError};
+
+/// The bounds of one listener.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// How long a client may take to send a request's head, or to finish a TLS handshake.
+    pub header_timeout: Duration,
+    /// How long a connection may stay open without a request; also how long a client may refuse to take what it asked for.
+    pub idle_timeout: Duration,
+    /// The largest request head, in bytes.
+    pub header_bytes_max: usize,
+}
+
+/// One listening address and what serves it.
+pub struct Listener {
+    /// The bound socket.
+    pub socket: TcpListener,
+    /// Serve TLS with these.
+    pub certificates: Option<Arc<Certificates>>,
+    /// The bounds.
+    pub bounds: Bounds,
+    /// Places for connections, shared by all listeners of one kind.
+    pub places: Arc<Semaphore>,
+}
+
+/// How the connections of a listener end: `stop` asks them to finish what they are doing, `tracker` knows those that have not.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// Cancelled when the listener should accept no more and connections should close after their current requests.
+    pub stop: CancellationToken,
+    /// Every connection that is still open.
+    pub tracker: TaskTracker,
+}
+
+/// The bound on streams of one HTTP/2 connection; more of them wait for their turn.
+const H2_STREAMS: u32 = 256;
+/// Many more headers than any SDK sends, few enough to bound the work on one head.
+const HEADERS: usize = 128;
+/// How much hyper reads at once, and so how much of a stream it forwards in one write.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Accepts connections until told to stop. `handle` gets each request and the peer's address.
+pub async fn serve<H, F, B>(listener: Listener, connections: Connections, handle: H)
+where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Listener {
+        socket,
+        certificates,
+        bounds,
+        places,
+    } = listener;
+    loop {
+        // A full house does not accept: the kernel's backlog holds newcomers until a place is free.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = connections.stop.cancelled() => return,
+        };
+        let Ok(place) = place else { return };
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = connections.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let certificates = certificates.clone();
+                let connection = connect(
+                    stream,
+                    peer,
+                    certificates,
+                    bounds.clone(),
+                    connections.stop.clone(),
+                    handle.clone(),
+                    place,
+                );
+                connections.tracker.spawn(connection);
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: give the connections that exist time to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// One connection: TLS if configured, then the protocol that it speaks.
+async fn connect<H, F, B>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    certificates: Option<Arc<Certificates>>,
+    bounds: Bounds,
+    stop: CancellationToken,
+    handle: H,
+    place: OwnedSemaphorePermit,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let _ = stream.set_nodelay(true);
+    let protocol = match certificates {
+        Some(certificates) => {
+            let handshake = tokio::time::timeout(
+                bounds.header_timeout,
+                certificates.acceptor().accept(stream),
+            );
+            let Ok(Ok(stream)) = handshake.await else {
+                return;
+            };
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            serve_protocol(stream, h2, peer, &bounds, stop, handle).await
+        }
+        None => {
+            let Some(h2) = speaks_h2(&stream, bounds.header_timeout).await else {
+                return;
+            };
+            serve_protocol(stream, h2, peer, &bounds, stop, handle).await
+        }
+    };
+    if let Err(error) = protocol {
+        tracing::debug!(%peer, %error, "a client connection ended early");
+    }
+    drop(place);
+}
+
+/// Whether a plain connection starts with HTTP/2's preface; `None` when it sends nothing in time or closes.
+async fn speaks_h2(stream: &TcpStream, timeout: Duration) -> Option<bool> {
+    const PREFACE: &[u8; 3] = b"PRI";
+    let sniff = async {
+        let mut start = [0_u8; PREFACE.len()];
+        loop {
+            let seen = stream.peek(&mut start).await.ok()?;
+            let seen = start.get(..seen)?;
+            if seen.is_empty() {
+                return None;
+            }
+            if seen != PREFACE.get(..seen.len())? {
+                return Some(false);
+            }
+            if seen.len() == PREFACE.len() {
+                return Some(true);
+            }
+            // A part of the preface only: rare enough that a short pause is the simplest way to wait for the rest.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(timeout, sniff).await.ok()?
+}
+
+async fn serve_protocol<S, H, F, B>(
+    stream: S,
+    h2: bool,
+    peer: SocketAddr,
+    bounds: &Bounds,
+    stop: CancellationToken,
+    handle: H,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&activity), bounds, h2));
+    let service = service_fn(move |request| {
+        let request_active = Activity::begin(&activity);
+        let response = handle(request, peer);
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))
+        }
+    });
+    if h2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let connection = builder.serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        // Activity's clock replaces hyper's header timeout, which also ends idle connections.
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_headers(HEADERS)
+            .max_header_size(bounds.header_bytes_max)
+            .max_buf_size(BUFFER_BYTES.max(bounds.header_bytes_max));
+        let connection = builder.serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+}

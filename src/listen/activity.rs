@@ -1,0 +1,238 @@
+//! When a connection has been silent for too long.
+//!
+//! hyper's own header timeout also bounds the wait *between* requests and has no notion of a client that takes nothing.
+//! Here a connection is in one of three states: waiting for a request (bounded by the idle timeout), reading a head
+//! (bounded by the header timeout), or serving (bounded by the request's own timeouts; only a client that refuses to
+//! take its answer is cut). One timer serves all of them and is moved only when it fires.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Bounds;
+
+/// How many requests a connection is serving.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    requests: AtomicUsize,
+}
+
+impl Activity {
+    /// A request began; it ends when the guard is dropped.
+    pub(super) fn begin(this: &Arc<Activity>) -> Active {
+        this.requests.fetch_add(1, Ordering::Relaxed);
+        Active(Arc::clone(this))
+    }
+
+    fn is_serving(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Activity>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A response body that keeps its request active until it is dropped.
+#[derive(Debug)]
+pub(super) struct Tracked<B> {
+    body: Pin<Box<B>>,
+    _active: Active,
+}
+
+impl<B: Body> Tracked<B> {
+    pub(super) fn new(body: B, active: Active) -> Tracked<B> {
+        Tracked {
+            body: Box::pin(body),
+            _active: active,
+        }
+    }
+}
+
+impl<B: Body> Body for Tracked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.body.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No request; since when.
+    Idle(Instant),
+    /// Bytes of a head have come; since when.
+    Head(Instant),
+    /// A request is served, or was when last looked.
+    Serving,
+}
+
+/// A stream that fails once its connection has been silent for too long.
+pub(super) struct TimedIo<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    state: State,
+    /// Since when a write has been waiting for the client.
+    stalled: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    /// Streams share an HTTP/2 connection: bytes then do not mean that a head has begun.
+    h2: bool,
+}
+
+impl<S> TimedIo<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>, bounds: &Bounds, h2: bool) -> TimedIo<S> {
+        let now = Instant::now();
+        TimedIo {
+            stream,
+            activity,
+            // A connection is opened in order to send a request: the first one has no idle time.
+            state: State::Head(now),
+            stalled: None,
+            timer: Box::pin(tokio::time::sleep_until(now + bounds.header_timeout)),
+            header_timeout: bounds.header_timeout,
+            idle_timeout: bounds.idle_timeout,
+            h2,
+        }
+    }
+
+    /// Looks at the state and keeps the timer running; ready when the connection should end.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            if self.activity.is_serving() {
+                self.state = State::Serving;
+            } else if self.state == State::Serving {
+                self.state = State::Idle(Instant::now());
+            }
+            let since_state = match self.state {
+                State::Idle(since) => Some(since + self.idle_timeout),
+                State::Head(since) => Some(since + self.header_timeout),
+                State::Serving => None,
+            };
+            let since_stall = self.stalled.map(|since| since + self.idle_timeout);
+            let now = Instant::now();
+            // While serving, wake now and then to see that the request has ended and the connection idles.
+            let next = [since_state, since_stall]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(now + self.idle_timeout);
+            if next <= now {
+                return Poll::Ready(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client was silent for too long",
+                ));
+            }
+            // An earlier wake-up than needed only looks again; a later one would miss the deadline.
+            if self.timer.deadline() > next || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                let got = buf.filled().len() > before;
+                if got
+                    && !self.h2
+                    && !self.activity.is_serving()
+                    && !matches!(self.state, State::Head(_))
+                {
+                    self.state = State::Head(Instant::now());
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => match self.poll_deadline(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> TimedIo<S> {
+    /// Notes whether the client takes what it is given.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        self.stalled.get_or_insert_with(Instant::now);
+        match self.poll_deadline(cx) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

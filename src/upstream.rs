@@ -1,0 +1,235 @@
+//! Connections to one API: pool, TLS, bounds and health.
+
+mod body;
+mod health;
+mod tls;
+pub(crate) use tls::client_config as tls_config;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use body::OutgoingBody;
+use health::Health;
+pub use tls::TlsError;
+
+use crate::config;
+use crate::dialect::Dialect;
+
+/// An idle upstream connection is given up well before any known provider closes it (60 s and more), so that a
+/// request seldom meets a connection that is closing.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// One API that requests are forwarded to: its settings and its connections.
+#[derive(Debug)]
+pub struct Upstream {
+    /// As configured.
+    pub settings: config::Upstream,
+    client: legacy::Client<HttpsConnector<HttpConnector>, OutgoingBody>,
+    authorization: Option<(HeaderName, HeaderValue)>,
+    slots: Option<Arc<Semaphore>>,
+    health: Health,
+}
+
+/// Why an upstream gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No connection could be made: the request was not sent.
+    #[error("cannot connect: {0}")]
+    Connect(legacy::Error),
+    /// The connection broke before the answer's head came: the request may have been processed.
+    #[error("the connection broke before an answer came: {0}")]
+    Broken(legacy::Error),
+    /// No answer within the time for the first byte.
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
+    /// As many requests as are allowed are in flight, and none ended in time.
+    #[error("all {0} places are taken")]
+    Full(usize),
+}
+
+impl CallError {
+    /// The name in `weir_upstream_errors_total`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            CallError::Connect(_) => "connect",
+            CallError::Broken(_) => "broken",
+            CallError::Silent(_) => "timeout",
+            CallError::Full(_) => "full",
+        }
+    }
+
+    /// Whether the upstream certainly did not process the request, so that it may be sent again.
+    pub fn certainly_not_processed(&self) -> bool {
+        matches!(self, CallError::Connect(_) | CallError::Full(_))
+    }
+}
+
+/// A place among the requests in flight at an upstream; freed when dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held for its Drop")] Option<OwnedSemaphorePermit>);
+
+impl Upstream {
+    /// Makes the client; no connection is opened yet.
+    ///
+    /// # Errors
+    /// When the certificates cannot be read.
+    pub fn new(settings: config::Upstream) -> Result<Upstream, TlsError> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(settings.timeouts.connect));
+        connector.set_keepalive(Some(Duration::from_secs(60)));
+        let tls = tls::client_config(settings.tls_ca.as_deref(), settings.base_url.scheme)?;
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http();
+        let (https, http2_only) = match (settings.http2, settings.base_url.scheme) {
+            (false, _) => (https.enable_http1().wrap_connector(connector), false),
+            (true, config::Scheme::Https) => {
+                (https.enable_all_versions().wrap_connector(connector), false)
+            }
+            // Without TLS there is no negotiation: HTTP/2 is then spoken with prior knowledge.
+            (true, config::Scheme::Http) => (https.enable_http2().wrap_connector(connector), true),
+        };
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(settings.idle_connections_max)
+            .timer(TokioTimer::new())
+            .http2_only(http2_only)
+            .http2_keep_alive_interval(Some(Duration::from_secs(20)))
+            .build(https);
+        let slots = settings
+            .concurrent_max
+            .map(|places| Arc::new(Semaphore::new(places)));
+        let authorization = authorization(&settings);
+        Ok(Upstream {
+            settings,
+            client,
+            authorization,
+            slots,
+            health: Health::default(),
+        })
+    }
+
+    /// A place among the requests in flight, waiting at most as long as a connection may take.
+    ///
+    /// # Errors
+    /// [`CallError::Full`].
+    pub async fn slot(&self) -> Result<Slot, CallError> {
+        let Some(slots) = &self.slots else {
+            return Ok(Slot(None));
+        };
+        let waiting = tokio::time::timeout(
+            self.settings.timeouts.connect,
+            Arc::clone(slots).acquire_owned(),
+        );
+        match waiting.await {
+            Ok(Ok(permit)) => Ok(Slot(Some(permit))),
+            _ => Err(CallError::Full(
+                self.settings.concurrent_max.unwrap_or_default(),
+            )),
+        }
+    }
+
+    /// Starts a call. The future may be kept and polled after the client has gone.
+    pub fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        mut headers: HeaderMap,
+        body: OutgoingBody,
+    ) -> Result<ResponseFuture, http::Error> {
+        if let Some((name, value)) = &self.authorization {
+            headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.settings.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri(path_and_query)?;
+        *request.headers_mut() = headers;
+        Ok(self.client.request(request))
+    }
+
+    /// What a finished call says of the upstream's health: `Err` counts against it.
+    pub fn note<T>(&self, result: Result<T, legacy::Error>) -> Result<T, CallError> {
+        match result {
+            Ok(answer) => {
+                self.health.succeeded();
+                Ok(answer)
+            }
+            Err(error) => {
+                self.health.failed();
+                Err(if error.is_connect() {
+                    CallError::Connect(error)
+                } else {
+                    CallError::Broken(error)
+                })
+            }
+        }
+    }
+
+    /// Counts a silent upstream against its health.
+    pub fn note_silent(&self) -> CallError {
+        self.health.failed();
+        CallError::Silent(self.settings.timeouts.first_byte)
+    }
+
+    /// Whether the last calls all failed, so that another upstream should be tried first.
+    pub fn is_failing(&self) -> bool {
+        self.health.is_failing()
+    }
+
+    /// `base_url` with what followed `/v1` in the client's request.
+    fn uri(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        let base = &self.settings.base_url;
+        let scheme = match base.scheme {
+            config::Scheme::Http => "http",
+            config::Scheme::Https => "https",
+        };
+        let mut path = String::with_capacity(base.path.len() + path_and_query.len() + 32);
+        path.push_str(&base.path);
+        path.push_str(path_and_query);
+        if let Some(version) = self
+            .settings
+            .api_version
+            .as_deref()
+            .filter(|_| !path_and_query.contains("api-version="))
+        {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str("api-version=");
+            path.push_str(version);
+        }
+        Uri::builder()
+            .scheme(scheme)
+            .authority(base.authority.clone())
+            .path_and_query(path)
+            .build()
+    }
+}
+
+fn authorization(settings: &config::Upstream) -> Option<(HeaderName, HeaderValue)> {
+    let key = settings.api_key.as_ref()?.expose();
+    let (name, text) = match settings.dialect {
+        Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {key}")),
+        Dialect::Azure => (HeaderName::from_static("api-key"), key.to_owned()),
+        Dialect::Anthropic => (HeaderName::from_static("x-api-key"), key.to_owned()),
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// An answer's head with the body still to come.
+pub type Answer = Response<Incoming>;
