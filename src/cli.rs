@@ -1,9 +1,110 @@
 //! The command line: one file a command. A command takes its parsed arguments and what it reads, and answers with what
-//! goes to standard output; `main` opens the store, prints, and turns an error into an exit code.
+//! goes to standard output; [`Cli::run`] opens the store and prints, and `main` turns an error into an exit code.
 
+pub mod account;
 pub mod check;
+pub mod key;
+pub mod logging;
 pub mod margin;
 pub mod prices;
 mod progress;
-pub mod whatif;
+pub mod serve;
+pub mod store;
 pub mod when;
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::config::{self, Config};
+
+/// A gateway in front of LLM APIs: it meters, prices and limits every request, and shows where subscriptions lose money.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+pub struct Cli {
+    /// The configuration; without it config/weir.toml, and without that file a built-in default.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve,
+    /// Validate configuration and prices.
+    Check,
+    /// Create, list and change accounts.
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Create, list, rotate and revoke keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Show revenue, cost and margin: by plan, account, model, key, upstream, tag or day.
+    Margin(margin::MarginArgs),
+    /// The price table as it holds on a day.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
+}
+
+/// Why a command failed: what stands on stderr, with exit code 1.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What to tell the user, for exit code 1.
+    pub fn run(self) -> Result<(), Failure> {
+        let path = self.config;
+        match self.command {
+            Command::Serve => serve::run(path),
+            Command::Check => {
+                print(&check::run(path.as_deref()).map_err(|errors| Failure(errors.to_string()))?)
+            }
+            Command::Account(command) => account::run(command, &load(path)?),
+            Command::Key(command) => key::run(command, &load(path)?),
+            Command::Margin(args) => {
+                let config = load(path)?;
+                print(&margin::run(
+                    &args,
+                    &config,
+                    store::open(&config)?.as_ref(),
+                    Timestamp::now(),
+                )?)
+            }
+            Command::Prices(command) => prices::run(command, path),
+        }
+    }
+}
+
+/// Prints an answer. A reader that has seen enough (`weir … | head`) is no failure.
+fn print(answer: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let newline = if answer.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{answer}{newline}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
+    config::load(path.as_deref()).map_err(|errors| Failure(errors.to_string()))
+}

@@ -219,6 +219,11 @@ impl Ledger {
         self.shared.queue.store_is_there()
     }
 
+    /// Whether the journal has room for more requests.
+    pub fn takes_requests(&self) -> bool {
+        self.journal_bytes() < self.shared.settings.spool_bytes_max
+    }
+
     /// Requests that were begun and not closed.
     pub fn open_requests(&self) -> usize {
         self.shared.journal.open_requests()

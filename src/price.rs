@@ -1,6 +1,7 @@
 //! Price tables: dollars per token by class, each row valid from a day.
 
 mod billed;
+mod bound;
 mod class;
 mod cost;
 pub mod import;
@@ -17,6 +18,7 @@ use jiff::civil::Date;
 use crate::money::Money;
 use crate::plan::ModelPattern;
 
+pub use bound::InputKinds;
 pub use class::Class;
 pub use cost::{Cost, CostByClass, CostError};
 pub use parts::{Part, Priced, price_parts};

@@ -1,10 +1,88 @@
 //! `weir prices list | show MODEL | import FILE`: the price table as it holds on a day.
 
+use std::path::{Path, PathBuf};
+
 use comfy_table::{CellAlignment, Table, presets};
+use jiff::Timestamp;
 use jiff::civil::Date;
+
+use super::{Failure, load, print};
 
 use crate::price::listing::{self, Listed, ListedAbove, Prices};
 use crate::price::{Class, PriceTable};
+
+/// What to do with prices.
+#[derive(Debug, clap::Subcommand)]
+pub enum PricesCommand {
+    /// List every model's price.
+    List {
+        /// The day (UTC); today without.
+        #[arg(long)]
+        on: Option<Date>,
+        /// How the list is printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show the price of one model, with its tiers and its source.
+    Show {
+        /// The model.
+        model: String,
+        /// The day (UTC); today without.
+        #[arg(long)]
+        on: Option<Date>,
+    },
+    /// Turn a LiteLLM price map (JSON) into a price table (TOML).
+    Import {
+        /// The price map.
+        file: PathBuf,
+        /// The day from which the prices hold; today without.
+        #[arg(long)]
+        from: Option<Date>,
+        /// Only these providers, as the map names them (`litellm_provider`).
+        #[arg(long = "provider", value_name = "NAME")]
+        providers: Vec<String>,
+        /// Where to write the table; standard output without.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What to tell the user.
+pub fn run(command: PricesCommand, config: Option<PathBuf>) -> Result<(), Failure> {
+    let today = || jiff::tz::Offset::UTC.to_datetime(Timestamp::now()).date();
+    match command {
+        PricesCommand::List { on, format } => print(&list(
+            &load(config)?.prices,
+            on.unwrap_or_else(today),
+            format,
+        )),
+        PricesCommand::Show { model, on } => {
+            print(&show(&load(config)?.prices, &model, on.unwrap_or_else(today)).map_err(Failure)?)
+        }
+        PricesCommand::Import {
+            file,
+            from,
+            providers,
+            out,
+        } => {
+            let named = |path: &Path, error: std::io::Error| {
+                Failure(format!("{}: {error}", path.display()))
+            };
+            let map = std::fs::read_to_string(&file).map_err(|error| named(&file, error))?;
+            let (table, notes) = import(&map, from.unwrap_or_else(today), &providers);
+            for note in notes {
+                eprintln!("{note}");
+            }
+            match out {
+                Some(out) => std::fs::write(&out, table).map_err(|error| named(&out, error)),
+                None => print(&table),
+            }
+        }
+    }
+}
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -1,0 +1,35 @@
+//! `/healthz`, `/readyz` and `/metrics`: open to whoever reaches the admin listener.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, StatusCode};
+
+use super::gauges;
+use crate::gateway::Gateway;
+
+/// The process is alive.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether requests should be sent here: not while the gateway stops, nor while its journal takes nothing.
+pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    if gateway.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+/// The metrics page.
+pub(super) async fn metrics(
+    State(gateway): State<Arc<Gateway>>,
+) -> ([(HeaderName, &'static str); 1], String) {
+    let page = gateway.metrics.render(gauges::live(&gateway));
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        page,
+    )
+}

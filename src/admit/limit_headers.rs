@@ -1,0 +1,155 @@
+//! What a client is told of its limits with each answer.
+
+use std::fmt::Write as _;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+
+use crate::headers;
+use crate::ids::ModelName;
+use crate::money::Money;
+use crate::plan::Measure;
+use crate::quota::Bound;
+
+/// OpenAI's `x-ratelimit-*` for the tightest limits, the rest of the tightest budget, and a downgrade.
+#[derive(Clone, Debug, Default)]
+pub struct LimitHeaders {
+    headers: HeaderMap,
+    /// Whether any limit holds: then the upstream's own figures would mislead.
+    replaces: bool,
+}
+
+const UPSTREAMS_OWN: [HeaderName; 6] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+impl LimitHeaders {
+    /// The headers of a request whose bounds were just reserved.
+    pub fn new(bounds: &[Bound], downgraded_to: Option<ModelName>, now: Timestamp) -> LimitHeaders {
+        let mut headers = HeaderMap::new();
+        let tightest = |fits: fn(Measure) -> bool| {
+            let of_kind = bounds.iter().filter(|bound| fits(bound.rule.counter.on()));
+            of_kind.min_by_key(|bound| share_left(bound))
+        };
+        let [
+            limit_requests,
+            limit_tokens,
+            remaining_requests,
+            remaining_tokens,
+            reset_requests,
+            reset_tokens,
+        ] = &UPSTREAMS_OWN;
+        for (bound, limit, remaining, reset) in [
+            (
+                tightest(|on| on == Measure::Requests),
+                limit_requests,
+                remaining_requests,
+                reset_requests,
+            ),
+            (
+                tightest(is_tokens),
+                limit_tokens,
+                remaining_tokens,
+                reset_tokens,
+            ),
+        ] {
+            let Some(bound) = bound else { continue };
+            insert(&mut headers, limit, &bound.rule.max.units().to_string());
+            insert(&mut headers, remaining, &bound.remaining().to_string());
+            insert(&mut headers, reset, &until(bound.window.end_ms, now));
+        }
+        if let Some(bound) = tightest(|on| on == Measure::Cost) {
+            insert(
+                &mut headers,
+                &headers::BUDGET_REMAINING_USD,
+                &Money::from_picos(bound.remaining()).to_string(),
+            );
+        }
+        if let Some(model) = &downgraded_to {
+            insert(&mut headers, &headers::DOWNGRADED_TO, model.as_str());
+        }
+        LimitHeaders {
+            headers,
+            replaces: !bounds.is_empty(),
+        }
+    }
+
+    /// Puts them on an answer, in place of the upstream's own.
+    pub fn apply(&self, answer: &mut HeaderMap) {
+        if self.replaces {
+            for name in &UPSTREAMS_OWN {
+                answer.remove(name);
+            }
+        }
+        for (name, value) in &self.headers {
+            answer.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+fn is_tokens(on: Measure) -> bool {
+    matches!(
+        on,
+        Measure::Tokens | Measure::InputTokens | Measure::OutputTokens
+    )
+}
+
+/// What is left in parts per million of the limit.
+fn share_left(bound: &Bound) -> i128 {
+    bound
+        .remaining()
+        .saturating_mul(1_000_000)
+        .checked_div(bound.rule.max.units())
+        .unwrap_or(0)
+}
+
+fn insert(headers: &mut HeaderMap, name: &HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name.clone(), value);
+    }
+}
+
+/// The time until a moment as OpenAI writes it: `6ms`, `1s`, `6m0s`, `1h2m3s`.
+fn until(end_ms: i64, now: Timestamp) -> String {
+    let left = end_ms.saturating_sub(now.as_millisecond()).max(0);
+    if left < 1000 {
+        return format!("{left}ms");
+    }
+    let seconds = left / 1000 + i64::from(left % 1000 > 0);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let mut text = String::new();
+    if hours > 0 {
+        let _ = write!(text, "{hours}h");
+    }
+    if hours > 0 || minutes > 0 {
+        let _ = write!(text, "{minutes}m");
+    }
+    let _ = write!(text, "{seconds}s");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_openai_writes_them() {
+        let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+        for (left, text) in [
+            (0, "0ms"),
+            (6, "6ms"),
+            (1000, "1s"),
+            (1001, "2s"),
+            (360_000, "6m0s"),
+            (3_723_000, "1h2m3s"),
+        ] {
+            assert_eq!(until(left, at(0)), text);
+        }
+        assert_eq!(until(0, at(5)), "0ms");
+    }
+}

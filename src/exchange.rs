@@ -1,0 +1,212 @@
+//! A request that is at an upstream, until it is settled: what was asked and admitted, and what its end means.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+
+use crate::admit::Admission;
+use crate::answer::AnswerError;
+use crate::config::{ServiceTier, Timeouts};
+use crate::gateway::Gateway;
+use crate::ids::ModelName;
+use crate::ledger::{Entry, Outcome};
+use crate::measure::{self, Measured, Question};
+use crate::meter::Reading;
+use crate::metrics::{InFlight, Observation, TrafficKey};
+use crate::money::Money;
+use crate::price;
+use crate::quota::Demand;
+use crate::snapshot::Snapshot;
+use crate::tokens::UsageSource;
+use crate::upstream::{Slot, Upstream};
+
+/// Everything that the end of a request needs. It is settled exactly once: [`Exchange::settle`] consumes it.
+pub struct Exchange {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) slot: Option<Slot>,
+    pub(crate) admission: Admission,
+    pub(crate) question: Question,
+    /// The entry as far as it is known.
+    pub(crate) entry: Entry,
+    pub(crate) started: Instant,
+    pub(crate) first_token: Option<Duration>,
+    pub(crate) in_flight: InFlight,
+}
+
+/// What a settlement found.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// The exact cost.
+    pub cost: Money,
+}
+
+impl Exchange {
+    /// The bounds of the upstream call.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.upstream.settings.timeouts
+    }
+
+    /// When the request's head was read.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How long to read on once the client has gone.
+    pub fn drain_after_close(&self) -> Duration {
+        self.snapshot.config.server.drain_after_close
+    }
+
+    /// The tasks that a stopping gateway waits for.
+    pub fn tasks(&self) -> TaskTracker {
+        self.gateway.tasks.clone()
+    }
+
+    /// The first token has come, now or before.
+    pub fn first_token(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some(self.started.elapsed());
+        }
+    }
+
+    /// Counts an upstream that broke off in the middle of an answer.
+    pub fn broke_off(&self, error: &AnswerError) {
+        let kind = match error {
+            AnswerError::Upstream(_) => "broken",
+            AnswerError::Timeout(_) => "timeout",
+        };
+        self.gateway
+            .metrics
+            .upstream_error(self.upstream.settings.id.as_str(), kind);
+        tracing::warn!(id = %self.entry.id, upstream = %self.upstream.settings.id, %error, "an answer broke off");
+    }
+
+    /// The end of a request: measure, price, settle the quota, and hand the entry to the ledger.
+    pub async fn settle(mut self, reading: Reading, outcome: Outcome) -> Settled {
+        self.slot = None;
+        let outcome = self.outcome(&reading, outcome);
+        self.note_served(&reading);
+        let prices = Arc::clone(&self.snapshot.prices);
+        let measured = measure::measure(
+            &self.gateway.counter,
+            &prices,
+            &self.question,
+            reading,
+            self.entry.status,
+        )
+        .await;
+        self.price(measured);
+        self.close(outcome)
+    }
+
+    /// The end of a request that no upstream answered: nothing was used.
+    pub fn settle_unanswered(mut self, status: u16, outcome: Outcome) -> Settled {
+        self.entry.status = status;
+        self.close(outcome)
+    }
+
+    fn outcome(&self, reading: &Reading, outcome: Outcome) -> Outcome {
+        let failed = self.entry.status >= 400 || reading.failed.is_some();
+        if outcome == Outcome::Completed && failed {
+            Outcome::UpstreamFailed
+        } else {
+            outcome
+        }
+    }
+
+    /// What the answer said of itself.
+    fn note_served(&mut self, reading: &Reading) {
+        let entry = &mut self.entry;
+        entry.served_model = reading.served_model.clone();
+        entry.service_tier = match &self.upstream.settings.service_tier {
+            ServiceTier::Served => reading.service_tier.as_deref().map(Arc::from),
+            ServiceTier::Requested => reading
+                .service_tier
+                .as_deref()
+                .or(self.question.ask.service_tier.as_deref())
+                .map(Arc::from),
+            ServiceTier::Fixed(tier) => Some(Arc::clone(tier)),
+        };
+    }
+
+    /// Usage times the price of the served model and tier on the day of the request.
+    fn price(&mut self, measured: Measured) {
+        let entry = &mut self.entry;
+        entry.usage = measured.usage;
+        entry.usage_source = measured.source;
+        if let Some(note) = measured.note {
+            entry.reason = Some(note.into());
+        }
+        if measured.source == UsageSource::None {
+            return;
+        }
+        let asked = self.question.model.as_ref();
+        let parts: Vec<price::Part<'_>> = measured
+            .parts
+            .iter()
+            .map(|part| price::Part {
+                model: part.model.as_ref().or(asked).map_or("", ModelName::as_str),
+                usage: part.usage,
+            })
+            .collect();
+        let priced = price::price_parts(
+            &self.snapshot.prices,
+            &parts,
+            entry.service_tier.as_deref(),
+            entry.started_at,
+        );
+        match priced {
+            Ok(priced) => {
+                entry.cost = priced.cost.by_class;
+                entry.undiscounted = priced.cost.undiscounted;
+                entry.priced_by = priced.priced_by;
+            }
+            Err(error) => tracing::error!(id = %entry.id, %error, "a usage could not be priced"),
+        }
+    }
+
+    fn close(mut self, outcome: Outcome) -> Settled {
+        let duration = self.started.elapsed();
+        let entry = &mut self.entry;
+        entry.outcome = outcome;
+        entry.ended_at = Timestamp::now().max(entry.started_at);
+        entry.duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        entry.first_token_ms = self
+            .first_token
+            .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        let cost = entry.cost_usd();
+        let observation = Observation {
+            usage: entry.usage,
+            cost,
+            unpriced: entry.is_unpriced(),
+            duration,
+            first_token: self.first_token,
+        };
+        let key = traffic_key(&self.snapshot, entry);
+        self.admission
+            .settle(&self.gateway, Demand::settled(cost, &entry.usage));
+        self.gateway.book(self.entry);
+        self.gateway.metrics.observe(key, &observation);
+        drop(self.in_flight);
+        Settled { cost }
+    }
+}
+
+/// The bounded labels of an entry.
+pub(crate) fn traffic_key(snapshot: &Snapshot, entry: &Entry) -> TrafficKey {
+    let model = entry.served_model.as_ref().or(entry.model.as_ref());
+    TrafficKey {
+        endpoint: Arc::clone(&entry.endpoint),
+        model: model.map_or_else(
+            || "none".into(),
+            |model| snapshot.model_label(model.as_str()),
+        ),
+        upstream: entry.upstream.clone(),
+        plan: entry.plan.clone(),
+        outcome: entry.outcome,
+        status: entry.status,
+    }
+}

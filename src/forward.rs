@@ -1,0 +1,441 @@
+//! The upstream call: sent again only when it provably was not processed, or where the configuration asks for it, and
+//! never after the first byte of an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use hyper_util::client::legacy::ResponseFuture;
+
+use crate::admit::Admitted;
+use crate::answer::{AnswerBody, Passing, read_on};
+use crate::dialect::Endpoint;
+use crate::dialect::error_body::Code;
+use crate::dialect::splice::{self, Edit};
+use crate::exchange::Exchange;
+use crate::gateway::Gateway;
+use crate::headers;
+use crate::ledger::Outcome;
+use crate::measure::Question;
+use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
+use crate::refuse::Refusal;
+use crate::request::{Frame, RequestBody};
+use crate::upstream::{Answer, CallError, OutgoingBody, Upstream};
+
+/// An answer of up to this size that is no stream is collected before its head goes out, so that the head can name its cost.
+const COLLECTED_BYTES: usize = 1024 * 1024;
+/// The pause before another try at an upstream, doubled each time.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// What goes out, once it is known where to.
+pub(crate) struct Outgoing {
+    pub(crate) head: Parts,
+    pub(crate) body: RequestBody,
+    pub(crate) question: Question,
+}
+
+/// Sends an admitted request upstream and turns the answer towards the client.
+///
+/// # Errors
+/// `upstream_unreachable`, `upstream_timeout`, `overloaded`: when no upstream of the route answered.
+pub(crate) async fn forward(
+    gateway: &Arc<Gateway>,
+    frame: &mut Frame,
+    admitted: Admitted,
+    mut outgoing: Outgoing,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let Admitted {
+        admission,
+        upstreams,
+        rename,
+        edits,
+        headers: limit_headers,
+        model: _,
+    } = admitted;
+    let Some(first) = upstreams.first() else {
+        return Err(Refusal::new(
+            Code::ModelNotFound,
+            "The route has no upstream.",
+        ));
+    };
+    let path = path_and_query(&outgoing.head);
+    headers::for_upstream(&mut outgoing.head.headers);
+    let mut entry = match frame.entry(0, Outcome::Interrupted) {
+        Some(entry) => entry,
+        None => return Err(Refusal::new(Code::Internal, "The request has no caller.")),
+    };
+    entry.upstream = Some(first.settings.id.clone());
+    admission.foresee(&mut entry);
+    gateway.ledger.begin(&entry).map_err(|error| {
+        Refusal::new(
+            Code::Overloaded,
+            "The gateway cannot record requests just now.",
+        )
+        .detail(error.to_string())
+    })?;
+    let Some(in_flight) = frame.in_flight.take() else {
+        return Err(Refusal::new(
+            Code::Internal,
+            "The request is in flight twice.",
+        ));
+    };
+    let mut departure = Departure {
+        call: None,
+        exchange: Some(Exchange {
+            gateway: Arc::clone(gateway),
+            snapshot: Arc::clone(&frame.snapshot),
+            upstream: Arc::clone(first),
+            slot: None,
+            admission,
+            question: outgoing.question.clone(),
+            entry: clean(entry),
+            started: frame.started,
+            first_token: None,
+            in_flight,
+        }),
+    };
+    gateway.metrics.overhead.observe(frame.started.elapsed());
+
+    let call = Calling {
+        gateway,
+        outgoing: &outgoing,
+        path: &path,
+        edits,
+        rename,
+    };
+    let answered = call.try_all(&mut departure, &upstreams).await;
+    let Some(exchange) = departure.exchange.take() else {
+        return Err(Refusal::new(
+            Code::Internal,
+            "The request was settled twice.",
+        ));
+    };
+    match answered {
+        Ok(answer) => {
+            let mut response = pass(exchange, answer, &outgoing, call.strips_usage()).await;
+            frame.sign(response.headers_mut());
+            limit_headers.apply(response.headers_mut());
+            Ok(response)
+        }
+        Err(error) => {
+            let refusal = unanswered(&error);
+            exchange.settle_unanswered(refusal.status().as_u16(), Outcome::UpstreamFailed);
+            let mut response = refusal.response(frame.dialect, frame.id);
+            limit_headers.apply(response.headers_mut());
+            Ok(response)
+        }
+    }
+}
+
+/// The prefilled entry without what was foreseen only for the case that the gateway dies.
+fn clean(mut entry: crate::ledger::Entry) -> crate::ledger::Entry {
+    entry.usage = Default::default();
+    entry.usage_source = Default::default();
+    entry.cost = Default::default();
+    entry.undiscounted = Default::default();
+    entry.priced_by = Vec::new();
+    entry.reason = None;
+    entry
+}
+
+/// One request on its way to one upstream after the other.
+struct Calling<'a> {
+    gateway: &'a Arc<Gateway>,
+    outgoing: &'a Outgoing,
+    path: &'a str,
+    edits: Vec<Edit>,
+    rename: Option<crate::ids::ModelName>,
+}
+
+impl Calling<'_> {
+    /// Tries each upstream in order until one gives an answer that should reach the client.
+    async fn try_all(
+        &self,
+        departure: &mut Departure,
+        upstreams: &[Arc<Upstream>],
+    ) -> Result<Answer, CallError> {
+        let mut last = None;
+        for (index, upstream) in upstreams.iter().enumerate() {
+            let others_left = index + 1 < upstreams.len();
+            let mut tries_left = upstream.settings.retries;
+            let mut pause = BACKOFF;
+            departure.aim(upstream, index > 0);
+            loop {
+                let result = self.call(departure, upstream).await;
+                let again = match &result {
+                    Ok(answer) => is_passing_failure(answer.status()),
+                    // A request that may have been processed is sent again only where the operator asked for retries.
+                    Err(error) => error.certainly_not_processed() || upstream.settings.retries > 0,
+                };
+                match &result {
+                    Err(error) => {
+                        self.failed(departure, upstream, error.kind(), &error.to_string())
+                    }
+                    Ok(answer)
+                        if answer.status().is_server_error()
+                            || answer.status() == StatusCode::TOO_MANY_REQUESTS =>
+                    {
+                        let kind = if answer.status().is_server_error() {
+                            "status_5xx"
+                        } else {
+                            "status_429"
+                        };
+                        self.gateway
+                            .metrics
+                            .upstream_error(upstream.settings.id.as_str(), kind);
+                    }
+                    Ok(_) => {}
+                }
+                if again && tries_left > 0 {
+                    tries_left -= 1;
+                    departure.retry();
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                    continue;
+                }
+                if again && others_left {
+                    last = Some(result);
+                    break;
+                }
+                return result;
+            }
+        }
+        last.unwrap_or(Err(CallError::Full(0)))
+    }
+
+    fn failed(&self, departure: &Departure, upstream: &Upstream, kind: &'static str, error: &str) {
+        self.gateway
+            .metrics
+            .upstream_error(upstream.settings.id.as_str(), kind);
+        if let Some(exchange) = &departure.exchange {
+            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, error, "an upstream call failed");
+        }
+    }
+
+    /// One call, bounded by the time to connect and the time for the first byte.
+    async fn call(
+        &self,
+        departure: &mut Departure,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Answer, CallError> {
+        let slot = upstream.slot().await?;
+        let (headers, body) = self.message(upstream);
+        let started = upstream.call(self.outgoing.head.method.clone(), self.path, headers, body);
+        let future = started.map_err(|_| CallError::Full(0))?;
+        if let Some(exchange) = &mut departure.exchange {
+            exchange.slot = Some(slot);
+        }
+        let timeouts = &upstream.settings.timeouts;
+        let call = departure.call.insert(future);
+        let answered = tokio::time::timeout(timeouts.connect + timeouts.first_byte, call).await;
+        departure.call = None;
+        match answered {
+            Ok(result) => upstream.note(result),
+            Err(_) => Err(upstream.note_silent()),
+        }
+    }
+
+    /// Headers and body for one upstream: the client's own, with the smallest splice that the rules ask for.
+    fn message(&self, upstream: &Upstream) -> (HeaderMap, OutgoingBody) {
+        let mut headers = self.outgoing.head.headers.clone();
+        let body = &self.outgoing.body;
+        let ask = &self.outgoing.question.ask;
+        let mut edits = self.edits.clone();
+        edits.extend(
+            self.rename
+                .as_ref()
+                .and_then(|model| splice::rename(ask, model)),
+        );
+        if self.injects_usage(upstream) {
+            edits.extend(splice::include_usage(ask));
+            // A compressed answer cannot be spliced; every provider sends event streams plain when asked to.
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
+        }
+        if edits.is_empty() {
+            return (headers, OutgoingBody::new(vec![body.raw.clone()]));
+        }
+        if body.encoded {
+            headers.remove(header::CONTENT_ENCODING);
+        }
+        (
+            headers,
+            OutgoingBody::new(splice::apply(&body.plain, edits).pieces),
+        )
+    }
+
+    /// Whether the upstream is asked for the usage chunk of a stream though the client did not ask.
+    fn injects_usage(&self, upstream: &Upstream) -> bool {
+        let streams_completions = matches!(
+            self.outgoing.question.endpoint,
+            Endpoint::ChatCompletions | Endpoint::Completions
+        ) && self.outgoing.question.ask.stream;
+        streams_completions
+            && upstream.settings.include_usage
+            && !self.outgoing.question.ask.asks_usage()
+    }
+
+    /// Whether what [`Calling::injects_usage`] causes must be taken out of the answer again.
+    fn strips_usage(&self) -> impl Fn(&Upstream) -> bool {
+        |upstream| self.injects_usage(upstream)
+    }
+}
+
+/// Turns an upstream's answer towards the client.
+async fn pass(
+    mut exchange: Exchange,
+    answer: Answer,
+    outgoing: &Outgoing,
+    strips_usage: impl Fn(&Upstream) -> bool,
+) -> Response<AnswerBody> {
+    let (mut head, body) = answer.into_parts();
+    exchange.entry.status = head.status.as_u16();
+    headers::for_client(&mut head.headers);
+    let event_stream = is_event_stream(&head.headers);
+    let encoding = head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .map(|value| value.to_str().unwrap_or("unknown"));
+    let encoding = encoding.and_then(ContentEncoding::of_header);
+    let strip_usage = event_stream && encoding.is_none() && strips_usage(&exchange.upstream);
+    if strip_usage {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    let meter = Meter::new(MeterSettings {
+        endpoint: exchange.question.endpoint.clone(),
+        dialect: exchange.upstream.settings.dialect,
+        event_stream,
+        encoding,
+        strip_usage,
+        caps: MeterCaps::default(),
+    });
+    let collects = !event_stream && outgoing.question.endpoint.is_metered();
+    let mut passing = Passing::new(body, meter, exchange, !strip_usage);
+    if collects && let Some(settled) = passing.collect(COLLECTED_BYTES).await {
+        if let Ok(cost) = HeaderValue::from_str(&settled.cost.to_string()) {
+            head.headers.insert(headers::COST_USD, cost);
+        }
+    }
+    Response::from_parts(head, AnswerBody::passing(passing))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .trim_start()
+                .get(..17)
+                .is_some_and(|start| start.eq_ignore_ascii_case("text/event-stream"))
+        })
+}
+
+/// A status that says "not now" before anything was done, so that another try or another upstream may answer.
+fn is_passing_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504 | 529)
+}
+
+fn unanswered(error: &CallError) -> Refusal {
+    match error {
+        CallError::Silent(_) => Refusal::new(
+            Code::UpstreamTimeout,
+            "The upstream did not answer in time.",
+        ),
+        CallError::Full(_) => Refusal::new(
+            Code::Overloaded,
+            "The upstream has as many requests as it takes.",
+        ),
+        CallError::Connect(_) => {
+            Refusal::new(Code::UpstreamUnreachable, "The upstream cannot be reached.")
+        }
+        CallError::Broken(_) => Refusal::new(
+            Code::UpstreamUnreachable,
+            "The upstream closed the connection without an answer.",
+        ),
+    }
+    .detail(error.to_string())
+}
+
+/// What followed `/v1` in the client's request.
+fn path_and_query(head: &Parts) -> String {
+    let all = head.uri.path_and_query().map_or("/", |all| all.as_str());
+    all.strip_prefix("/v1").unwrap_or(all).to_owned()
+}
+
+/// A call whose client may go away before its answer's head: the call is then read on for a while, and settled.
+struct Departure {
+    call: Option<ResponseFuture>,
+    exchange: Option<Exchange>,
+}
+
+impl Departure {
+    /// The next call goes to this upstream.
+    fn aim(&mut self, upstream: &Arc<Upstream>, another: bool) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.upstream = Arc::clone(upstream);
+            exchange.entry.upstream = Some(upstream.settings.id.clone());
+            exchange.entry.retries = exchange.entry.retries.saturating_add(u8::from(another));
+        }
+    }
+
+    fn retry(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.entry.retries = exchange.entry.retries.saturating_add(1);
+        }
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        let Some(mut exchange) = self.exchange.take() else {
+            return;
+        };
+        let call = self.call.take();
+        exchange.tasks().spawn(async move {
+            let Some(call) = call else {
+                // Between two tries: the last one failed, and there will be no other.
+                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, Outcome::ClientClosed);
+                return;
+            };
+            let time = exchange.drain_after_close();
+            let deadline = tokio::time::Instant::now() + time;
+            exchange.entry.status = CLIENT_CLOSED_REQUEST;
+            let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, call).await else {
+                exchange
+                    .settle(Reading::default(), Outcome::ClientClosed)
+                    .await;
+                return;
+            };
+            if answer.status().as_u16() >= 400 {
+                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, Outcome::ClientClosed);
+                return;
+            }
+            let mut meter = Meter::new(MeterSettings {
+                endpoint: exchange.question.endpoint.clone(),
+                dialect: exchange.upstream.settings.dialect,
+                event_stream: is_event_stream(answer.headers()),
+                encoding: answer
+                    .headers()
+                    .get(header::CONTENT_ENCODING)
+                    .and_then(|value| {
+                        ContentEncoding::of_header(value.to_str().unwrap_or("unknown"))
+                    }),
+                strip_usage: false,
+                caps: MeterCaps::default(),
+            });
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let end: End = read_on(answer.into_body(), &mut meter, left).await;
+            exchange
+                .settle(meter.finish(end), Outcome::ClientClosed)
+                .await;
+        });
+    }
+}
+
+/// The status that the ledger has for a client that left before any head was sent (nginx's 499).
+const CLIENT_CLOSED_REQUEST: u16 = 499;

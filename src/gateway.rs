@@ -1,0 +1,86 @@
+//! The gateway: the rooms of the request path and the tasks beside it, put together from the configuration.
+
+mod gauges;
+mod rebuild;
+mod reload;
+mod start;
+mod warnings;
+mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use start::{Running, StartError, open_store, start};
+use warnings::Warnings;
+
+use crate::admit::Habits;
+use crate::ledger::store::Store;
+use crate::ledger::{Entry, Ledger};
+use crate::meter::count::Counter;
+use crate::metrics::Metrics;
+use crate::quota::Quota;
+use crate::secret::Pepper;
+use crate::snapshot::Snapshot;
+
+/// One running gateway. The request path reads the snapshot, touches quota and journal, and nothing else.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    /// The server's own secret, for the digests of clients' keys.
+    pub pepper: Pepper,
+    /// The counters of limits.
+    pub quota: Quota,
+    /// The ledger's pen.
+    pub ledger: Ledger,
+    /// The ledger's database; never read by the request path.
+    pub store: Arc<dyn Store>,
+    /// Counts tokens that nobody reported.
+    pub counter: Counter,
+    /// How much output requests without a maximum have needed.
+    pub habits: Habits,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Settlements and readings-on that a stopping gateway waits for.
+    pub tasks: TaskTracker,
+    /// Cancelled when the gateway should stop.
+    pub stop: CancellationToken,
+    /// Wakes the task that looks for changes made by hand.
+    pub changed: tokio::sync::Notify,
+    /// Which warnings were given in which window, and who is told.
+    warnings: Warnings,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl Gateway {
+    /// What requests read just now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Swaps in a new snapshot: requests that began keep the old one.
+    pub fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+    }
+
+    /// Hands an entry to the ledger. The journal keeps room for the end of every request that began, so this fails only
+    /// when the disk itself does; the entry is then still in the writer's hands.
+    pub fn book(&self, entry: Entry) {
+        let id = entry.id;
+        if let Err(error) = self.ledger.close(entry) {
+            self.metrics.event("journal_failed", "close");
+            tracing::error!(%id, %error, "an entry could not be written to the journal");
+        }
+    }
+
+    /// Whether the gateway takes requests: it is not stopping, and the ledger takes entries.
+    pub fn is_ready(&self) -> bool {
+        !self.stop.is_cancelled() && self.ledger.takes_requests()
+    }
+}
+
+/// How long an entry may take to reach the store before a report goes on without it.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,165 @@
+//! Changes while requests are served: of the configuration's files, and of what operators made by hand.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
+use super::{Gateway, StartError, rebuild};
+use crate::config::watch::Watch;
+use crate::config::{Config, ConfigErrors};
+use crate::ids::AccountId;
+use crate::ledger::store::{AccountChange, AccountEvent, Stored};
+use crate::snapshot::Snapshot;
+
+/// A change made on any gateway that shares the store is seen within this time.
+const STORE_POLL: Duration = Duration::from_millis(300);
+
+impl Gateway {
+    /// Takes a new configuration into force. Listeners, store and quota keep the settings that they started with.
+    ///
+    /// # Errors
+    /// When an upstream cannot be set up or the store does not answer; the old configuration stays in force.
+    pub async fn reconfigure(self: &Arc<Self>, config: Config) -> Result<(), StartError> {
+        let one_at_a_time = self.reloading.lock().await;
+        let store = Arc::clone(&self.store);
+        let stored = tokio::task::spawn_blocking(move || store.stored())
+            .await
+            .map_err(|_| StartError::Interrupted)??;
+        self.rebuild_snapshot(config, stored).await?;
+        drop(one_at_a_time);
+        Ok(())
+    }
+
+    /// Looks at once for changes that operators made by hand, and takes them into force.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn refresh(self: &Arc<Self>) -> Result<(), StartError> {
+        let one_at_a_time = self.reloading.lock().await;
+        let store = Arc::clone(&self.store);
+        let known = self.snapshot().stored_version;
+        let changed = tokio::task::spawn_blocking(move || {
+            let version = store.stored_version()?;
+            if version == known {
+                Ok(None)
+            } else {
+                store.stored().map(Some)
+            }
+        });
+        let changed = changed.await.map_err(|_| StartError::Interrupted)??;
+        if let Some(stored) = changed {
+            let config = self.snapshot().config.clone();
+            self.rebuild_snapshot(config, stored).await?;
+        }
+        drop(one_at_a_time);
+        Ok(())
+    }
+
+    async fn rebuild_snapshot(
+        self: &Arc<Self>,
+        config: Config,
+        stored: Stored,
+    ) -> Result<(), StartError> {
+        let older = self.snapshot();
+        let newer = Arc::new(Snapshot::build(config, stored, &self.pepper, Some(&older))?);
+        rebuild::added(self, &older, &newer, Timestamp::now()).await?;
+        self.swap(Arc::clone(&newer));
+        record_plans(self, &newer).await
+    }
+}
+
+/// Takes each changed configuration into force, and keeps the old one where the new one is broken.
+pub(super) async fn watch_files(gateway: Arc<Gateway>, mut watch: Watch) {
+    loop {
+        let loaded = tokio::select! {
+            loaded = watch.changed() => loaded,
+            () = gateway.stop.cancelled() => return,
+        };
+        take(&gateway, loaded).await;
+    }
+}
+
+async fn take(gateway: &Arc<Gateway>, loaded: Result<Config, ConfigErrors>) {
+    let taken: Result<(), String> = match loaded {
+        Ok(config) => gateway
+            .reconfigure(config)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(errors) => Err(errors.to_string()),
+    };
+    gateway.metrics.config_reload(taken.is_ok());
+    match taken {
+        Ok(()) => tracing::info!("the changed configuration is in force"),
+        Err(reason) => {
+            tracing::error!(
+                "the changed configuration is refused, the old one stays in force:\n{reason}"
+            );
+            gateway.config_refused(&reason);
+        }
+    }
+}
+
+/// Takes what operators made by hand into force, whichever gateway or command made it.
+pub(super) async fn watch_store(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(STORE_POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = gateway.changed.notified() => {}
+            () = gateway.stop.cancelled() => return,
+        }
+        if let Err(error) = gateway.refresh().await {
+            tracing::debug!(%error, "cannot look for changes made by hand");
+        }
+    }
+}
+
+/// Records which plan each account has from when on, so that a later change splits its revenue by time.
+pub(super) async fn record_plans(
+    gateway: &Arc<Gateway>,
+    snapshot: &Arc<Snapshot>,
+) -> Result<(), StartError> {
+    let (store, snapshot) = (Arc::clone(&gateway.store), Arc::clone(snapshot));
+    let recorded = tokio::task::spawn_blocking(move || {
+        let mut known: HashMap<AccountId, AccountChange> = HashMap::new();
+        for event in store.account_events()? {
+            if matches!(event.change, AccountChange::Plan { .. }) {
+                known.insert(event.account, event.change);
+            }
+        }
+        let now = Timestamp::now();
+        let mut events = Vec::new();
+        for member in snapshot.directory.members() {
+            let account = &member.account;
+            let change = AccountChange::Plan {
+                plan: account.plan.clone(),
+                since: account.since,
+            };
+            match known.get(&account.id) {
+                Some(last) if *last == change => {}
+                last => {
+                    // Its first plan holds from its first day on; a changed one from now on.
+                    let began = Offset::UTC
+                        .to_timestamp(account.since.at(0, 0, 0, 0))
+                        .unwrap_or(now);
+                    let at = if last.is_none() { began } else { now };
+                    events.push(AccountEvent {
+                        account: account.id.clone(),
+                        at,
+                        change,
+                    });
+                }
+            }
+        }
+        if events.is_empty() {
+            Ok(())
+        } else {
+            store.add_account_events(&events)
+        }
+    });
+    Ok(recorded.await.map_err(|_| StartError::Interrupted)??)
+}

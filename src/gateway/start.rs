@@ -1,0 +1,329 @@
+//! Starting and stopping: every room from the configuration, then the listeners; and all of it back in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::warnings::Warnings;
+use super::{Gateway, gauges, rebuild, reload, webhook};
+use crate::admin;
+use crate::admit::Habits;
+use crate::config::{self, AlsoNamed, Config, StoreUrl};
+use crate::ledger::journal::Fsync;
+use crate::ledger::sqlite::SqliteStore;
+use crate::ledger::store::{Store, StoreError};
+use crate::ledger::{Ledger, LedgerError, Settings};
+use crate::listen::{self, Bounds, Certificates, CertificatesError, Connections, Listener};
+use crate::meter::count::{self, Counter, CounterSettings};
+use crate::metrics::{Also, Metrics};
+use crate::quota::Quota;
+use crate::request;
+use crate::secret::Pepper;
+use crate::snapshot::{Snapshot, SnapshotError};
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database does not answer or is damaged.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The journal cannot be used.
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    /// An upstream cannot be set up.
+    #[error("{0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The gateway's own certificates cannot be used.
+    #[error("{0}")]
+    Certificates(#[from] CertificatesError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The configuration's files cannot be watched.
+    #[error("cannot watch the configuration: {0}")]
+    Watch(std::io::Error),
+    /// A blocking task was lost: the runtime is stopping.
+    #[error("interrupted while starting")]
+    Interrupted,
+}
+
+/// A gateway that serves.
+pub struct Running {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The data path's addresses, with the ports that the system chose where the configuration says 0.
+    pub addresses: Vec<SocketAddr>,
+    /// The admin listener's addresses.
+    pub admin_addresses: Vec<SocketAddr>,
+    data: Connections,
+    admin: Connections,
+    grace: Duration,
+}
+
+/// Opens the database that a configuration names. Blocks.
+///
+/// # Errors
+/// When it does not answer or is damaged.
+pub fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, StoreError> {
+    let store: Arc<dyn Store> = match &store.url {
+        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        StoreUrl::Postgres(_) => {
+            return Err(StoreError::Refused(
+                "this build has no PostgreSQL store".into(),
+            ));
+        }
+    };
+    store.migrate()?;
+    Ok(store)
+}
+
+/// Starts a gateway: opens the store, books what a crash left in the journal, rebuilds the counters of limits from the
+/// ledger, and listens.
+///
+/// # Errors
+/// See [`StartError`]; nothing is listened on then.
+pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, StartError> {
+    let metrics = Arc::new(Metrics::new(also(&config)));
+    let settings = ledger_settings(&config.store, &metrics);
+    let store_settings = config.store.clone();
+    let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+        let store = open_store(&store_settings)?;
+        let pepper = match &store_settings.pepper {
+            Some(secret) => Pepper::new(secret.expose().as_bytes()),
+            None => Pepper::new(&store.pepper()?),
+        };
+        let (ledger, recovery) = Ledger::start(settings, Arc::clone(&store))?;
+        let stored = store.stored()?;
+        Ok((store, pepper, ledger, recovery, stored))
+    });
+    let (store, pepper, ledger, recovery, stored) =
+        opened.await.map_err(|_| StartError::Interrupted)??;
+    if recovery.interrupted > 0 || recovery.closed > 0 {
+        tracing::info!(
+            closed = recovery.closed,
+            interrupted = recovery.interrupted,
+            "the last run ended without stopping: its requests were found in the journal and booked"
+        );
+    }
+    let snapshot = Arc::new(Snapshot::build(config.clone(), stored, &pepper, None)?);
+    let quota = quota(&config.quota);
+    let gateway = Arc::new(Gateway {
+        snapshot: ArcSwap::new(Arc::clone(&snapshot)),
+        pepper,
+        quota,
+        ledger,
+        store,
+        counter: Counter::new(CounterSettings::default()),
+        habits: Habits::default(),
+        metrics,
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+        changed: tokio::sync::Notify::new(),
+        warnings: Warnings::default(),
+        reloading: tokio::sync::Mutex::new(()),
+    });
+    rebuild::all(&gateway, &snapshot, Timestamp::now()).await?;
+    reload::record_plans(&gateway, &snapshot).await?;
+
+    let running = listen(gateway, &config).await?;
+    let gateway = &running.gateway;
+    let watch = config::watch::Watch::new(path.as_deref(), &config).map_err(StartError::Watch)?;
+    gateway
+        .tasks
+        .spawn(reload::watch_files(Arc::clone(gateway), watch));
+    gateway
+        .tasks
+        .spawn(reload::watch_store(Arc::clone(gateway)));
+    gateway.tasks.spawn(gauges::keep_fresh(Arc::clone(gateway)));
+    gateway.tasks.spawn(webhook::deliver(Arc::clone(gateway)));
+    // Loading a vocabulary takes a tenth of a second: not in the first request that needs it.
+    tokio::task::spawn_blocking(count::warm_up);
+    Ok(running)
+}
+
+async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, StartError> {
+    let data = Connections::default();
+    let admin = Connections::default();
+    let server = &config.server;
+    let bounds = Bounds {
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        header_bytes_max: server.header_bytes_max,
+    };
+    let places = Arc::new(Semaphore::new(server.connections_max));
+    let data_listeners = bind_all(&server.listen, server.tls.as_ref(), &bounds, &places)?;
+    let admin_places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let admin_listeners = bind_all(
+        &config.admin.listen,
+        config.admin.tls.as_ref(),
+        &bounds,
+        &admin_places,
+    )?;
+
+    let addresses = data_listeners.iter().map(|(_, address)| *address).collect();
+    let admin_addresses = admin_listeners
+        .iter()
+        .map(|(_, address)| *address)
+        .collect();
+    for (listener, address) in data_listeners {
+        tracing::info!(%address, "serving API requests");
+        watch_certificates(&gateway, &listener);
+        let handler = Arc::clone(&gateway);
+        let handle = move |request, peer| request::serve(Arc::clone(&handler), request, peer);
+        data.tracker
+            .spawn(listen::serve(listener, data.clone(), handle));
+    }
+    let pages = admin::pages(&gateway);
+    for (listener, address) in admin_listeners {
+        tracing::info!(%address, "serving the admin API, metrics and the dashboard");
+        watch_certificates(&gateway, &listener);
+        let pages = pages.clone();
+        let handle = move |request, peer| admin::serve(pages.clone(), request, peer);
+        admin
+            .tracker
+            .spawn(listen::serve(listener, admin.clone(), handle));
+    }
+    Ok(Running {
+        gateway,
+        addresses,
+        admin_addresses,
+        data,
+        admin,
+        grace: server.shutdown_grace,
+    })
+}
+
+/// Connections to the admin listener: a browser or two, Prometheus, scripts.
+const ADMIN_CONNECTIONS: usize = 512;
+/// What is left of a stop once the requests have ended or been cut.
+const FLUSH_TIME: Duration = Duration::from_secs(10);
+
+impl Running {
+    /// Stops in order: readiness turns false, no more connections, requests in flight finish within the grace time,
+    /// settlements, the ledger. Returns whether everything ended in time.
+    pub async fn stop(self) -> bool {
+        let gateway = self.gateway;
+        tracing::info!(
+            "stopping: requests in flight may finish within {:?}",
+            self.grace
+        );
+        gateway.stop.cancel();
+        self.data.stop.cancel();
+        self.data.tracker.close();
+        let drained = tokio::time::timeout(self.grace, self.data.tracker.wait())
+            .await
+            .is_ok();
+        if !drained {
+            tracing::warn!(
+                connections = self.data.tracker.len(),
+                "the grace time is over: open requests are cut and booked as interrupted"
+            );
+        }
+        self.admin.stop.cancel();
+        self.admin.tracker.close();
+        gateway.tasks.close();
+        let settled = tokio::time::timeout(FLUSH_TIME, gateway.tasks.wait())
+            .await
+            .is_ok();
+        let ledger = gateway.ledger.clone();
+        let flushed = tokio::task::spawn_blocking(move || ledger.shutdown(FLUSH_TIME)).await;
+        let flushed = match flushed {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the ledger did not finish in time");
+                false
+            }
+            Err(_) => false,
+        };
+        drained && settled && flushed
+    }
+}
+
+fn bind_all(
+    addresses: &[SocketAddr],
+    tls: Option<&config::Tls>,
+    bounds: &Bounds,
+    places: &Arc<Semaphore>,
+) -> Result<Vec<(Listener, SocketAddr)>, StartError> {
+    let certificates = tls.map(Certificates::load).transpose()?.map(Arc::new);
+    let listener = |address: &SocketAddr| {
+        let failed = |error| StartError::Listen {
+            address: *address,
+            error,
+        };
+        let socket = listen::bind(*address).map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        let listener = Listener {
+            socket,
+            certificates: certificates.clone(),
+            bounds: bounds.clone(),
+            places: Arc::clone(places),
+        };
+        Ok((listener, bound))
+    };
+    addresses.iter().map(listener).collect()
+}
+
+/// Reads certificates again now and then: renewals replace the files.
+fn watch_certificates(gateway: &Arc<Gateway>, listener: &Listener) {
+    let Some(certificates) = listener.certificates.clone() else {
+        return;
+    };
+    let stop = gateway.stop.clone();
+    gateway.tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(CERTIFICATES_AGE) => {}
+            }
+            let again = Arc::clone(&certificates);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || again.reload()).await {
+                tracing::warn!(%error, "the certificates cannot be read again: the old ones stay");
+            }
+        }
+    });
+}
+
+/// How old certificates in use may be.
+const CERTIFICATES_AGE: Duration = Duration::from_secs(30);
+
+fn also(config: &Config) -> Vec<Also> {
+    let named = |also: &AlsoNamed| match also {
+        AlsoNamed::GenAi => Also::GenAi,
+        AlsoNamed::LiteLlm => Also::LiteLlm,
+    };
+    config.metrics.also.iter().map(named).collect()
+}
+
+fn ledger_settings(store: &config::Store, metrics: &Arc<Metrics>) -> Settings {
+    let histogram = Arc::clone(&metrics.ledger_write);
+    Settings {
+        fsync: match store.fsync {
+            config::Fsync::Always => Fsync::Always,
+            config::Fsync::Interval(every) => {
+                Fsync::Interval(u64::try_from(every.as_millis()).unwrap_or(u64::MAX))
+            }
+            config::Fsync::Never => Fsync::Never,
+        },
+        spool_bytes_max: store.spool_bytes_max,
+        on_write: Some(Arc::new(move |time| histogram.observe(time))),
+        ..Settings::new(store.journal.clone())
+    }
+}
+
+fn quota(settings: &config::Quota) -> Quota {
+    let _ = settings;
+    Quota::memory()
+}

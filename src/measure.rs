@@ -1,0 +1,125 @@
+//! What an answer used: as reported, else counted, else estimated.
+
+use bytes::Bytes;
+
+use crate::dialect::Endpoint;
+use crate::dialect::ask::Ask;
+use crate::ids::ModelName;
+use crate::meter::count::{Counter, Tokenizer};
+use crate::meter::{Reading, ServedPart};
+use crate::price::PriceTable;
+use crate::tokens::{Usage, UsageSource};
+
+/// What was asked, kept until the answer is over in case that its tokens must be counted.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Where it was asked.
+    pub endpoint: Endpoint,
+    /// What the gateway read of it.
+    pub ask: Ask,
+    /// The model that the upstream was asked for (after rename and downgrade).
+    pub model: Option<ModelName>,
+    /// The client's body.
+    pub body: Bytes,
+    /// Whether the path has no usage to be metered and yet is not known to be free.
+    pub unmetered: bool,
+}
+
+/// The tokens of a request, and how they came about.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// All of it.
+    pub usage: Usage,
+    /// By the model that served it.
+    pub parts: Vec<ServedPart>,
+    /// How the figures came about.
+    pub source: UsageSource,
+    /// What the ledger should say of it.
+    pub note: Option<&'static str>,
+}
+
+impl Measured {
+    fn one(usage: Usage, model: Option<ModelName>, source: UsageSource) -> Measured {
+        Measured {
+            usage,
+            parts: vec![ServedPart { model, usage }],
+            source,
+            note: None,
+        }
+    }
+}
+
+/// Measures one answer. Bounded in time and memory for any input: long texts are counted off the async threads, and
+/// estimated when there are too many of them.
+pub async fn measure(
+    counter: &Counter,
+    prices: &PriceTable,
+    question: &Question,
+    reading: Reading,
+    status: u16,
+) -> Measured {
+    if let Some(usage) = reading.usage.filter(|_| reading.usage_final) {
+        return Measured {
+            usage,
+            parts: reading.parts,
+            source: UsageSource::Reported,
+            note: None,
+        };
+    }
+    if question.unmetered && status < 400 {
+        return Measured::one(
+            Usage::default(),
+            reading.served_model,
+            UsageSource::Estimated,
+        );
+    }
+    if status >= 400 || !question.endpoint.is_metered() || reading.queued {
+        return Measured::default();
+    }
+    // An error in place of an answer, and nothing of an answer: nothing was to be paid.
+    if reading.failed.is_some() && reading.usage.is_none() && reading.output.is_empty() {
+        return Measured::default();
+    }
+    let model = reading
+        .served_model
+        .clone()
+        .or_else(|| question.model.clone())
+        .unwrap_or_else(|| ModelName::new(""));
+    let tokenizer = Tokenizer::for_model(
+        model.as_str(),
+        prices.model(model.as_str()).map(|entry| &**entry),
+    );
+    let output = counter.output(tokenizer, reading.output).await;
+    let mut measured = match reading.usage {
+        // The upstream reported the input; of the output it only said how it began.
+        Some(mut usage) => {
+            usage.output_tokens = usage.output_tokens.max(output.tokens);
+            Measured::one(usage, reading.served_model, output.source)
+        }
+        None => {
+            let input = counter
+                .input(&question.endpoint, tokenizer, &model, &question.body)
+                .await;
+            let usage = Usage {
+                input_tokens: input.tokens,
+                output_tokens: output.tokens,
+                web_search_requests: reading.web_search_calls,
+                ..Usage::default()
+            };
+            let source = if input.source == UsageSource::Counted {
+                output.source
+            } else {
+                input.source
+            };
+            Measured::one(usage, reading.served_model, source)
+        }
+    };
+    if reading.absurd {
+        measured.note = Some("the upstream reported an absurd usage, which was refused");
+    } else if reading.gave_up {
+        measured.source = UsageSource::Estimated;
+        measured.note =
+            Some("the answer was too long or encoded in a way that could not be read to its end");
+    }
+    measured
+}
