@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::Warnings;
 use super::check::{self, Kind};
 use super::decimal::{NotAnAmount, amount};
+use crate::ids::ModelName;
 use crate::money::Money;
 use crate::price::{Above, Class, PriceRow, PricedModel, Rates, TierRates};
 
@@ -40,11 +41,12 @@ impl Entry {
                 return None;
             }
         };
-        let is_a_name = !name.is_empty()
-            && name.len() <= 200
-            && !name
-                .chars()
-                .any(|letter| letter.is_control() || letter == '*' || letter == '?');
+        // What the configuration takes for an exact name.
+        let stray = |letter: char| {
+            letter.is_control() || letter.is_whitespace() || "*?[]{}()\\|^$,".contains(letter)
+        };
+        let is_a_name =
+            (1..=ModelName::MAX_BYTES).contains(&name.len()) && !name.chars().any(stray);
         if !is_a_name {
             warnings.add(name, "is no exact model name, left out");
             return None;
@@ -153,7 +155,11 @@ fn place(key: &str, kind: Kind) -> Option<(Class, Option<String>, u64)> {
         .strip_prefix("_above_")
         .and_then(|rest| rest.split_once("k_tokens"))
     {
-        threshold = thousands.parse::<u32>().ok().map(u64::from)? * 1000;
+        let thousands: u64 = thousands.parse().ok()?;
+        threshold = thousands.checked_mul(1000)?;
+        if threshold > crate::tokens::ABSURD_TOKENS {
+            return None;
+        }
         rest = after;
     }
     let tier = match rest.strip_prefix('_') {
@@ -234,7 +240,8 @@ fn read_tiered_pricing(name: &str, raw: &RawValue, figures: &mut Figures, warnin
         let from = tier
             .get("range")
             .and_then(|range| serde_json::from_str::<Vec<&RawValue>>(range.get()).ok())
-            .and_then(|range| whole_number(range.first()?.get()));
+            .and_then(|range| whole_number(range.first()?.get()))
+            .filter(|from| *from <= crate::tokens::ABSURD_TOKENS);
         let Some(from) = from else {
             warnings.add(name, "tiered_pricing without ranges of tokens, left out");
             return;

@@ -243,6 +243,7 @@ fn map_text() -> impl Strategy<Value = String> {
         Just("input_cost_per_token".to_owned()),
         Just("output_cost_per_token_above_200k_tokens_batches".to_owned()),
         Just("cache_creation_input_token_cost_above_1hr_above_200k_tokens".to_owned()),
+        Just("input_cost_per_token_above_99999999k_tokens".to_owned()),
         Just("tiered_pricing".to_owned()),
         Just("search_context_cost_per_query".to_owned()),
         Just("mode".to_owned()),
@@ -258,16 +259,21 @@ fn map_text() -> impl Strategy<Value = String> {
     ];
     let field = (key, value).prop_map(|(key, value)| format!("\"{key}\":{value}"));
     let fields = proptest::collection::vec(field, 0..8);
-    let entry = ("[a-z/*\u{7f}ü]{0,6}", fields)
+    let entry = ("[a-z/*\u{7f}ü :-]{0,6}", fields)
         .prop_map(|(name, fields)| format!("\"{name}\":{{{}}}", fields.join(",")));
     proptest::collection::vec(entry, 0..6).prop_map(|entries| format!("{{{}}}", entries.join(",")))
 }
 
 proptest! {
     #[test]
-    fn whatever_is_imported_is_valid_toml(text in map_text()) {
+    fn whatever_is_imported_is_a_table_that_the_configuration_takes(text in map_text()) {
         let imported = imported(&text);
-        prop_assert!(imported.toml.parse::<toml::Table>().is_ok(), "{}", imported.toml);
+        let files = [("imported.toml", imported.toml.as_str())];
+        let read = crate::config::prices::table(&files, &crate::config::ProcessEnvironment);
+        match read {
+            Ok(table) => prop_assert_eq!(table.models().count(), imported.models),
+            Err(errors) => prop_assert!(false, "{errors}\n{}", imported.toml),
+        }
     }
 
     #[test]
