@@ -27,6 +27,7 @@ use tokio::time::Instant;
 pub use self::bound::{Bound, CounterId, CounterState, Demand, Owner};
 use self::chain::Rule;
 use self::memory::MemoryQuota;
+pub use self::redis::{LinkError, RedisQuota, RedisSettings, Seeder, Use};
 use crate::ids::RequestId;
 pub use crate::period::WindowSpan;
 
@@ -41,14 +42,52 @@ pub struct Quota {
 #[derive(Debug)]
 enum Keeper {
     Memory(MemoryQuota),
+    Redis(Arc<RedisQuota>),
 }
 
 impl Quota {
+    /// How often [`Quota::tick`] wants to be called.
+    pub const TICK: Duration = RedisQuota::TICK;
+
     /// Counters in this process.
     pub fn memory() -> Quota {
         Quota {
             keeper: Keeper::Memory(MemoryQuota::default()),
             freed: Notify::new(),
+        }
+    }
+
+    /// Counters in Redis, shared with other gateways. Connects to nothing yet; must be called inside a Tokio runtime.
+    /// `seeder` reads from the ledger what Redis does not have.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn redis(settings: &RedisSettings, seeder: Arc<dyn Seeder>) -> Result<Quota, LinkError> {
+        Ok(Quota {
+            keeper: Keeper::Redis(Arc::new(RedisQuota::new(settings, seeder)?)),
+            freed: Notify::new(),
+        })
+    }
+
+    /// To be called once, before requests. With shared counters it may take a second.
+    pub async fn start(&self, now: Timestamp) {
+        if let Keeper::Redis(redis) = &self.keeper {
+            redis.start(now).await;
+        }
+    }
+
+    /// Keeps shared counters going: see [`RedisQuota::tick`]. To be called every [`Quota::TICK`] by a task of its own.
+    pub async fn tick(&self, now: Timestamp) {
+        if let Keeper::Redis(redis) = &self.keeper {
+            redis.tick(now).await;
+        }
+    }
+
+    /// Whether the counters can be reached.
+    pub fn is_up(&self) -> bool {
+        match &self.keeper {
+            Keeper::Memory(_) => true,
+            Keeper::Redis(redis) => redis.is_up(),
         }
     }
 
@@ -68,6 +107,7 @@ impl Quota {
     ) -> Result<(), ReserveError> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.reserve(id, bounds, demand, now, expires_at),
+            Keeper::Redis(redis) => redis.reserve(id, bounds, demand, now, expires_at).await,
         }
     }
 
@@ -127,6 +167,7 @@ impl Quota {
     ) -> Result<(), ReserveError> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.top_up(id, more, now),
+            Keeper::Redis(redis) => redis.top_up(id, more, now).await,
         }
     }
 
@@ -142,6 +183,7 @@ impl Quota {
     ) -> Result<Settled, SettleError> {
         let answer = match &self.keeper {
             Keeper::Memory(memory) => memory.settle(id, actual, now),
+            Keeper::Redis(redis) => redis.settle(id, actual, now).await,
         };
         self.freed.notify_waiters();
         answer
@@ -154,16 +196,30 @@ impl Quota {
     pub async fn release(&self, id: RequestId, now: Timestamp) -> Result<(), SettleError> {
         let answer = match &self.keeper {
             Keeper::Memory(memory) => memory.release(id, now),
+            Keeper::Redis(redis) => redis.release(id, now).await,
         };
         self.freed.notify_waiters();
         answer
     }
 
-    /// Adds use that no reservation stands for, as of the moment `at`: the rebuild from the ledger, or a correction.
-    /// It gives no warnings: they were given when the use was new.
-    pub async fn seed(&self, rule: &Arc<Rule>, at: Timestamp, units: i128, now: Timestamp) {
+    /// Adds use that no reservation stands for, each as of a moment: for a limit whose counter is new, what the ledger
+    /// says was used so far. It gives no warnings: they were given when the use was new. Counters in Redis take it once
+    /// for a limit and window, from whichever gateway comes first.
+    ///
+    /// # Errors
+    /// When shared counters cannot be reached.
+    pub async fn seed(
+        &self,
+        rule: &Arc<Rule>,
+        uses: &[(Timestamp, i128)],
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
         match &self.keeper {
-            Keeper::Memory(memory) => memory.seed(rule, at, units, now),
+            Keeper::Memory(memory) => {
+                memory.seed(rule, uses, now);
+                Ok(())
+            }
+            Keeper::Redis(redis) => redis.seed(rule, uses, now).await,
         }
     }
 
@@ -171,6 +227,7 @@ impl Quota {
     pub async fn state(&self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
         match &self.keeper {
             Keeper::Memory(memory) => memory.state(rule, now),
+            Keeper::Redis(redis) => redis.state(rule, now).await,
         }
     }
 
@@ -178,12 +235,18 @@ impl Quota {
     pub fn fullest(&self, count: usize, now: Timestamp) -> Vec<(Arc<Rule>, CounterState)> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.fullest(count, now),
+            Keeper::Redis(redis) => redis.fullest(count, now),
         }
     }
 
     /// When a waiting request looks again though nothing told it to.
     fn poll_at(&self) -> Instant {
-        Instant::now() + Duration::from_millis(250)
+        Instant::now()
+            + match &self.keeper {
+                Keeper::Memory(_) => Duration::from_millis(250),
+                // What other gateways free, nothing tells.
+                Keeper::Redis(_) => Duration::from_millis(30),
+            }
     }
 }
 

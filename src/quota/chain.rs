@@ -22,6 +22,8 @@ pub struct Rule {
     pub then: Action,
     /// Where it was written.
     pub source: RuleSource,
+    /// The account at the top of the tree that this limit's account lies in.
+    pub root: AccountId,
     /// The plan of the account whose limit it is; for a key's limit, of the key's account.
     pub plan: PlanId,
     /// Models that count; empty means all.
@@ -254,6 +256,7 @@ fn compile<'a>(
         since: member.account.since,
         period: member.plan.period,
     };
+    let root = member.lineage.first().unwrap_or(&member.account.id);
     let mut rules: Vec<Arc<Rule>> = Vec::new();
     for (limit, source) in limits {
         let mut models: Vec<String> = limit.models.iter().map(ModelPattern::pattern).collect();
@@ -276,6 +279,7 @@ fn compile<'a>(
             max: limit.max,
             then: limit.then.clone(),
             source,
+            root: root.clone(),
             plan: member.plan.id.clone(),
             models: limit.models.clone(),
             billing,

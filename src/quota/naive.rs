@@ -23,6 +23,7 @@ pub(super) struct Naive {
     events: Vec<Event>,
     /// Sums seen when use was settled: what warnings were given for.
     seen: Vec<(Arc<CounterId>, WindowSpan, i128)>,
+    latest_ms: i64,
 }
 
 struct Event {
@@ -143,7 +144,8 @@ impl Naive {
         Ok(())
     }
 
-    pub(super) fn state(&self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
+    pub(super) fn state(&mut self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
+        self.expire(now);
         self.sum(&rule.counter, Bound::new(rule, now).window)
     }
 
@@ -156,9 +158,11 @@ impl Naive {
             .ok_or(SettleError::AlreadyEnded)
     }
 
+    /// Time, as reservations feel it, does not run back.
     fn expire(&mut self, now: Timestamp) {
+        self.latest_ms = self.latest_ms.max(now.as_millisecond());
         for event in &mut self.events {
-            let past_ms = now.as_millisecond() - event.expires_ms;
+            let past_ms = self.latest_ms - event.expires_ms;
             if event.status == Status::Open && past_ms >= 0 {
                 event.status = Status::Expired;
             }

@@ -1,1 +1,767 @@
 //! Quotas shared by several gateways, in Redis or Valkey.
+//!
+//! The counters of one account tree lie under keys with one hash tag, `weir:{ROOT}:…`, and every step is one script on
+//! one of them: one round trip for an admission and one for a settlement. The scripts do what [`super::memory`] does,
+//! with the same answers.
+//!
+//! **When a gateway dies**, nobody renews its reservations: they hold nothing after [`RedisQuota::LEASE_MS`].
+//!
+//! **When Redis loses its data**, each tree's counters are built again from the ledger, by whoever needs them first.
+//! Gateways register their open requests under the new epoch; the ledger's sums leave those requests out, and their
+//! settlements add them. So each request counts once, whichever side of the rebuild it ends on, provided that its entry
+//! reaches the ledger before it is settled here. For this Redis must lose all or nothing: run it without snapshots, or
+//! with an append-only file.
+//!
+//! **When Redis is away**, requests are refused (`fail = "closed"`), or held to this gateway's share of what was left when
+//! Redis was last heard of (`fail = "open"`), and booked when it is back.
+
+mod link;
+mod rebuild;
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::link::Link;
+pub use self::link::LinkError;
+pub use self::rebuild::{Seeder, Use};
+use self::script::{Answer, Arguments, SCRIPTS, more_units};
+use super::chain::Rule;
+use super::memory::{MemoryQuota, SETTLE_LATE_MS};
+use super::{
+    Bound, CounterId, CounterState, Crossing, Demand, Denied, ReserveError, SettleError, Settled,
+};
+use crate::config::quota::{QuotaFailure, Redis};
+use crate::ids::{AccountId, RequestId};
+use crate::money::Money;
+use crate::plan::{Amount, Measure};
+
+/// How shared quotas are kept.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Where Redis is.
+    pub redis: Redis,
+    /// The longest that one call may take.
+    pub timeout: Duration,
+    /// What happens while it is away.
+    pub fail: QuotaFailure,
+    /// Gateways that share the counters.
+    pub gateways: u32,
+}
+
+/// Counters and open reservations shared by several gateways.
+pub struct RedisQuota {
+    link: Link,
+    fail: QuotaFailure,
+    gateways: i128,
+    seeder: Arc<dyn Seeder>,
+    lease_ms: i64,
+    gather: Duration,
+    node: Mutex<Node>,
+    /// One registration of this gateway's open requests at a time.
+    registering: tokio::sync::Mutex<()>,
+    /// What is admitted while Redis is away.
+    share: MemoryQuota,
+    latest_ms: AtomicI64,
+    is_up: AtomicBool,
+}
+
+/// What this gateway knows.
+#[derive(Debug, Default)]
+struct Node {
+    open: HashMap<RequestId, Open>,
+    /// The epoch of each tree that this gateway has met.
+    epochs: HashMap<AccountId, Arc<str>>,
+    /// Settlements that Redis has not taken yet.
+    owed: VecDeque<Owed>,
+    /// What Redis last said of each counter.
+    last: HashMap<Arc<CounterId>, Last>,
+}
+
+/// An open request of this gateway.
+#[derive(Clone, Debug)]
+struct Open {
+    root: AccountId,
+    /// The epoch in which Redis holds it; `None` if it was admitted while Redis was away.
+    epoch: Option<Arc<str>>,
+    bounds: Vec<Bound>,
+    demand: Demand,
+    expires_ms: i64,
+    /// Whether it is held in [`RedisQuota::share`] too.
+    shared_locally: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Owed {
+    id: RequestId,
+    open: Open,
+    actual: Option<Demand>,
+}
+
+#[derive(Clone, Debug)]
+struct Last {
+    rule: Arc<Rule>,
+    window_end_ms: i64,
+    state: CounterState,
+}
+
+/// Why a call to a tree's counters gave no result.
+#[derive(Debug)]
+enum TreeError {
+    Link(LinkError),
+    /// The counters are being rebuilt and were not ready in time.
+    Rebuild,
+}
+
+impl RedisQuota {
+    /// A reservation that its gateway does not renew holds nothing after so long.
+    pub const LEASE_MS: i64 = 10_000;
+    /// How often [`RedisQuota::tick`] wants to be called.
+    pub const TICK: Duration = Duration::from_millis(400);
+    /// For how long gateways may register their open requests when counters are rebuilt: two ticks and a margin.
+    const GATHER: Duration = Duration::from_millis(1_000);
+    /// How long a request waits for a rebuild.
+    const REBUILD_WAIT: Duration = Duration::from_millis(2_500);
+    /// The most settlements that wait for Redis.
+    const OWED_MAX: usize = 1 << 20;
+    const LAST_MAX: usize = 200_000;
+    /// Trees whose reservations are renewed at the same time.
+    const TREES_AT_ONCE: usize = 32;
+
+    /// Connects to nothing yet. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`LinkError::Address`].
+    pub fn new(settings: &RedisSettings, seeder: Arc<dyn Seeder>) -> Result<RedisQuota, LinkError> {
+        Ok(RedisQuota {
+            link: Link::new(&settings.redis, settings.timeout)?,
+            fail: settings.fail,
+            gateways: i128::from(settings.gateways.max(1)),
+            seeder,
+            lease_ms: Self::LEASE_MS,
+            gather: Self::GATHER,
+            node: Mutex::default(),
+            registering: tokio::sync::Mutex::default(),
+            share: MemoryQuota::default(),
+            latest_ms: AtomicI64::new(i64::MIN),
+            is_up: AtomicBool::new(true),
+        })
+    }
+
+    /// Whether Redis answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// Open requests of this gateway, and settlements that Redis has not taken yet.
+    pub fn backlog(&self) -> (usize, usize) {
+        let node = self.lock();
+        (node.open.len(), node.owed.len())
+    }
+
+    /// As [`super::Quota::reserve`].
+    pub async fn reserve(
+        self: &Arc<Self>,
+        id: RequestId,
+        bounds: &mut [Bound],
+        demand: &Demand,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), ReserveError> {
+        let latest_ms = self.advance(now);
+        let Some(root) = bounds.first().map(|bound| bound.rule.root.clone()) else {
+            return Ok(());
+        };
+        {
+            let node = self.lock();
+            if node.open.contains_key(&id) {
+                return Err(ReserveError::WrongState);
+            }
+            if node.open.len() >= MemoryQuota::MAX_OPEN {
+                return Err(ReserveError::TooMany);
+            }
+        }
+        let expires_ms = expires_at.as_millisecond();
+        let until_ms = expires_ms.min(latest_ms.saturating_add(self.lease_ms));
+        let answer = self
+            .in_tree(&root, &SCRIPTS.reserve, |epoch| {
+                let need = |on: Measure| demand.units(on);
+                reserve_arguments(epoch, latest_ms, "new", id, until_ms, bounds, need, now)
+            })
+            .await;
+        let (epoch, mut answer) = match answer {
+            Ok(answer) => answer,
+            Err(_) if self.fail == QuotaFailure::Open => {
+                return self.reserve_share(id, root, bounds, demand, now, expires_at);
+            }
+            Err(_) => return Err(ReserveError::Unavailable),
+        };
+        let verdict = answer.text();
+        if verdict == "state" {
+            return Err(ReserveError::WrongState);
+        }
+        let denied = read_refusal(&mut answer);
+        for bound in bounds.iter_mut() {
+            bound.state = answer.state();
+            if verdict == "ok" {
+                let need = demand.units(bound.rule.counter.on());
+                bound.state.reserved = bound.state.reserved.saturating_add(need);
+            }
+        }
+        let mut node = self.lock();
+        node.note(bounds);
+        if verdict != "ok" {
+            return Err(ReserveError::Denied(denied));
+        }
+        let open = Open {
+            root,
+            epoch: Some(epoch),
+            bounds: bounds.to_vec(),
+            demand: *demand,
+            expires_ms,
+            shared_locally: false,
+        };
+        node.open.insert(id, open);
+        Ok(())
+    }
+
+    /// As [`super::Quota::top_up`].
+    pub async fn top_up(
+        self: &Arc<Self>,
+        id: RequestId,
+        more: &Demand,
+        now: Timestamp,
+    ) -> Result<(), ReserveError> {
+        let latest_ms = self.advance(now);
+        let open = self.lock().open.get(&id).cloned();
+        let open = open.ok_or(ReserveError::WrongState)?;
+        if open.bounds.is_empty() {
+            return Ok(());
+        }
+        if open.shared_locally {
+            self.share.top_up(id, more, now)?;
+            return self.note_more(id, more);
+        }
+        let bounds = present(&open.bounds, now);
+        let answer = self
+            .in_tree(&open.root, &SCRIPTS.reserve, |epoch| {
+                let need = |on: Measure| more_units(more, on);
+                reserve_arguments(epoch, latest_ms, "more", id, 0, &bounds, need, now)
+            })
+            .await;
+        let Ok((_, mut answer)) = answer else {
+            return Err(ReserveError::Unavailable);
+        };
+        match answer.text().as_str() {
+            "ok" => self.note_more(id, more),
+            "denied" => Err(ReserveError::Denied(read_refusal(&mut answer))),
+            _ => Err(ReserveError::WrongState),
+        }
+    }
+
+    /// As [`super::Quota::settle`]. While Redis is away the settlement is kept and made later; it then gives no
+    /// warnings.
+    pub async fn settle(
+        self: &Arc<Self>,
+        id: RequestId,
+        actual: &Demand,
+        now: Timestamp,
+    ) -> Result<Settled, SettleError> {
+        let latest_ms = self.advance(now);
+        let open = self.take(id, latest_ms)?;
+        if open.shared_locally {
+            // Its own error would be that the share has forgotten it: then it holds nothing there.
+            let _ = self.share.settle(id, actual, now);
+        }
+        let overrun = actual.above(&open.demand);
+        let settled = Owed {
+            id,
+            open,
+            actual: Some(*actual),
+        };
+        let crossings = self.deliver(settled, now).await?;
+        Ok(Settled { overrun, crossings })
+    }
+
+    /// As [`super::Quota::release`].
+    pub async fn release(
+        self: &Arc<Self>,
+        id: RequestId,
+        now: Timestamp,
+    ) -> Result<(), SettleError> {
+        let latest_ms = self.advance(now);
+        let open = self.take(id, latest_ms)?;
+        if open.shared_locally {
+            let _ = self.share.release(id, now);
+        }
+        let released = Owed {
+            id,
+            open,
+            actual: None,
+        };
+        self.deliver(released, now).await.map(|_| ())
+    }
+
+    /// As [`super::Quota::seed`]: for limits that are new. Whichever gateway comes first does it.
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn seed(
+        self: &Arc<Self>,
+        rule: &Arc<Rule>,
+        uses: &[(Timestamp, i128)],
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        let latest_ms = self.advance(now);
+        let uses: Vec<Use> = uses
+            .iter()
+            .map(|(at, units)| Use {
+                rule: Arc::clone(rule),
+                at: *at,
+                units: *units,
+            })
+            .collect();
+        let booked = rebuild::by_cell(&uses, now);
+        let window = Bound::new(rule, now).window;
+        let once = format!("{}:{}", window.end_ms, rule.counter);
+        let answer = self
+            .in_tree(&rule.root, &SCRIPTS.seed, |epoch| {
+                rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
+            })
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(TreeError::Link(error)) => Err(error),
+            Err(TreeError::Rebuild) => {
+                Err(LinkError::Failed("counters are being rebuilt".to_owned()))
+            }
+        }
+    }
+
+    /// As [`super::Quota::state`]: while Redis is away, what it last said.
+    pub async fn state(self: &Arc<Self>, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
+        let latest_ms = self.advance(now);
+        let bound = Bound::new(rule, now);
+        let answer = self
+            .in_tree(&rule.root, &SCRIPTS.state, |epoch| {
+                let mut arguments = Arguments::new(epoch, latest_ms);
+                arguments.number(1);
+                arguments.counter(&bound);
+                arguments.number(bound.window.start_ms);
+                arguments.cell(&bound);
+                arguments
+            })
+            .await;
+        match answer {
+            Ok((_, mut answer)) => {
+                answer.text();
+                answer.state()
+            }
+            Err(_) => self.lock().last_of(&bound, now),
+        }
+    }
+
+    /// As [`super::Quota::fullest`], as far as this gateway knows.
+    pub fn fullest(&self, count: usize, now: Timestamp) -> Vec<(Arc<Rule>, CounterState)> {
+        let node = self.lock();
+        let present = node
+            .last
+            .values()
+            .filter(|last| last.window_end_ms > now.as_millisecond());
+        super::memory::fullest(present.map(|last| (&last.rule, last.state)), count)
+    }
+
+    /// To be called once at start, before requests: says that this gateway is there. If Redis was found empty, it waits
+    /// until other gateways have noticed that too, about a second.
+    pub async fn start(self: &Arc<Self>, now: Timestamp) {
+        self.advance(now);
+        self.meet_store(now).await;
+        self.let_others_register().await;
+    }
+
+    /// Renews this gateway's reservations, notices lost data, and delivers what Redis is still owed. To be called every
+    /// [`RedisQuota::TICK`].
+    pub async fn tick(self: &Arc<Self>, now: Timestamp) {
+        let latest_ms = self.advance(now);
+        self.meet_store(now).await;
+        if !self.is_up() {
+            return;
+        }
+        let mut trees = tokio::task::JoinSet::new();
+        for (root, requests) in self.open_by_root(latest_ms) {
+            if trees.len() >= Self::TREES_AT_ONCE {
+                trees.join_next().await;
+            }
+            let quota = Arc::clone(self);
+            trees.spawn(async move { quota.renew(&root, &requests, now).await });
+        }
+        while trees.join_next().await.is_some() {}
+        self.deliver_owed(now).await;
+        let node = self.lock();
+        if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
+            // All that was admitted while Redis was away is booked there now.
+            self.share.clear();
+        }
+    }
+
+    async fn renew(
+        self: &Arc<Self>,
+        root: &AccountId,
+        requests: &[(RequestId, i64)],
+        now: Timestamp,
+    ) {
+        let latest_ms = self.advance(now);
+        let known = self.lock().epochs.get(root).cloned();
+        for some in requests.chunks(500) {
+            let mut arguments = Arguments::new(known.as_deref().unwrap_or_default(), latest_ms);
+            for (id, expires_ms) in some {
+                arguments.text(id.to_string());
+                arguments.number((*expires_ms).min(latest_ms.saturating_add(self.lease_ms)));
+            }
+            let Ok(answer) = self.call(root, &SCRIPTS.renew, &arguments).await else {
+                return;
+            };
+            if answer.first().map(String::as_str) != Some("ok") {
+                // No waiting for the rebuild here: other trees want their turn.
+                let _ = self.step(root).await;
+                return;
+            }
+        }
+        if let Some(epoch) = known {
+            self.register(root, &epoch).await;
+        }
+    }
+
+    fn open_by_root(&self, latest_ms: i64) -> HashMap<AccountId, Vec<(RequestId, i64)>> {
+        let mut node = self.lock();
+        node.open
+            .retain(|_, open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms);
+        let mut roots: HashMap<AccountId, Vec<(RequestId, i64)>> = HashMap::new();
+        for (id, open) in &node.open {
+            if let Some(of_root) = roots.get_mut(&open.root) {
+                of_root.push((*id, open.expires_ms));
+            } else {
+                roots.insert(open.root.clone(), vec![(*id, open.expires_ms)]);
+            }
+        }
+        roots
+    }
+
+    /// Takes an open request off this gateway's list: from here on nobody else settles it.
+    fn take(&self, id: RequestId, latest_ms: i64) -> Result<Open, SettleError> {
+        let open = self.lock().open.remove(&id);
+        open.filter(|open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms)
+            .ok_or(SettleError::AlreadyEnded)
+    }
+
+    /// Settles or releases in Redis, now or, if that fails, at a later tick. It runs on when the caller is gone.
+    async fn deliver(
+        self: &Arc<Self>,
+        owed: Owed,
+        now: Timestamp,
+    ) -> Result<Vec<Crossing>, SettleError> {
+        let quota = Arc::clone(self);
+        let delivery = tokio::spawn(async move {
+            match quota.try_deliver(&owed, true, now).await {
+                Ok(crossings) => crossings.ok_or(SettleError::AlreadyEnded),
+                Err(_) => {
+                    let mut node = quota.lock();
+                    if node.owed.len() < Self::OWED_MAX {
+                        node.owed.push_back(owed);
+                    }
+                    Ok(Vec::new())
+                }
+            }
+        });
+        delivery.await.unwrap_or(Ok(Vec::new()))
+    }
+
+    async fn deliver_owed(&self, now: Timestamp) {
+        loop {
+            let Some(owed) = self.lock().owed.pop_front() else {
+                return;
+            };
+            if self.try_deliver(&owed, false, now).await.is_err() {
+                self.lock().owed.push_front(owed);
+                return;
+            }
+        }
+    }
+
+    /// `Ok(None)` if Redis knows nothing of the request: it was settled before. What was admitted while Redis was away
+    /// is registered first, so that a repeated delivery is known as one.
+    async fn try_deliver(
+        &self,
+        owed: &Owed,
+        just_ended: bool,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Crossing>>, TreeError> {
+        let (open, root) = (&owed.open, &owed.open.root);
+        let known = self.lock().epochs.get(root).cloned();
+        let Some(mut epoch) = open.epoch.clone().or(known) else {
+            // This gateway never heard of the tree in Redis: the rebuild finds the entry in the ledger.
+            return Ok(Some(Vec::new()));
+        };
+        if open.epoch.is_none() && owed.actual.is_none() {
+            return Ok(Some(Vec::new()));
+        }
+        let mut is_booked = open.epoch.is_some();
+        // Each turn but the last finds that the data was lost meanwhile: a few are enough.
+        for _ in 0..4 {
+            let answer = match is_booked {
+                true => {
+                    self.call(
+                        root,
+                        &SCRIPTS.settle,
+                        &self.settle_arguments(owed, &epoch, now),
+                    )
+                    .await?
+                }
+                false => self.join(owed.id, open, &epoch).await?,
+            };
+            let mut answer = Answer::new(answer);
+            match (answer.text().as_str(), is_booked) {
+                ("ok", true) => return Ok(Some(read_crossings(owed, &mut answer, now))),
+                ("ok", false) => is_booked = true,
+                ("epoch", _) => {
+                    let (present, state) = (answer.text(), answer.text());
+                    // A rebuild leaves out what registers before it reads the ledger. Later it depends on whether the
+                    // entry was in the ledger by then: hardly, if the request has ended only now.
+                    if present.is_empty() || (state != "rebuild" && !just_ended) {
+                        return Ok(Some(Vec::new()));
+                    }
+                    (epoch, is_booked) = (present.into(), false);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Err(TreeError::Rebuild)
+    }
+
+    fn settle_arguments(&self, owed: &Owed, epoch: &str, now: Timestamp) -> Arguments {
+        let mut arguments = Arguments::new(epoch, self.latest_ms.load(Ordering::Relaxed));
+        let bounds = present(&owed.open.bounds, now);
+        arguments.text(owed.id.to_string());
+        arguments.number(bounds.len() as i128);
+        for bound in &bounds {
+            let on = bound.rule.counter.on();
+            arguments.counter(bound);
+            arguments.number(bound.window.start_ms);
+            arguments.cell(bound);
+            arguments.lifetime(bound, now.as_millisecond());
+            arguments.amount(match &owed.actual {
+                Some(actual) if on != Measure::Concurrent => actual.units(on),
+                _ => 0,
+            });
+            arguments.flag(bound.rule.counts);
+            arguments.flag(owed.warns(bound));
+        }
+        arguments
+    }
+
+    /// Admits to this gateway's share of what was left when Redis was last heard of.
+    fn reserve_share(
+        &self,
+        id: RequestId,
+        root: AccountId,
+        bounds: &mut [Bound],
+        demand: &Demand,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), ReserveError> {
+        let mut node = self.lock();
+        let mut shares: Vec<Bound> = bounds
+            .iter()
+            .map(|bound| self.share_of(bound, &node, now))
+            .collect();
+        let answer = self.share.reserve(id, &mut shares, demand, now, expires_at);
+        for (bound, share) in bounds.iter_mut().zip(&shares) {
+            bound.state = share.state;
+        }
+        answer?;
+        let open = Open {
+            root,
+            epoch: None,
+            bounds: bounds.to_vec(),
+            demand: *demand,
+            expires_ms: expires_at.as_millisecond(),
+            shared_locally: true,
+        };
+        node.open.insert(id, open);
+        Ok(())
+    }
+
+    fn share_of(&self, bound: &Bound, node: &Node, now: Timestamp) -> Bound {
+        let last = node.last_of(bound, now);
+        let taken = last.used.saturating_add(last.reserved);
+        let left = bound.rule.max.units().saturating_sub(taken).max(0);
+        let share = left / self.gateways;
+        let mut rule = Rule::clone(&bound.rule);
+        rule.max = match rule.max {
+            Amount::Money(_) => Amount::Money(Money::from_picos(share)),
+            Amount::Count(_) => Amount::Count(u64::try_from(share).unwrap_or(u64::MAX)),
+        };
+        Bound {
+            rule: Arc::new(rule),
+            ..bound.clone()
+        }
+    }
+
+    fn note_more(&self, id: RequestId, more: &Demand) -> Result<(), ReserveError> {
+        let mut node = self.lock();
+        let open = node.open.get_mut(&id).ok_or(ReserveError::WrongState)?;
+        open.demand = open.demand.plus(more);
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        root: &AccountId,
+        script: &redis::Script,
+        arguments: &Arguments,
+    ) -> Result<Vec<String>, TreeError> {
+        let answer = self.link.call(script, root.as_str(), arguments).await;
+        self.is_up.store(answer.is_ok(), Ordering::Relaxed);
+        answer.map_err(TreeError::Link)
+    }
+
+    /// The latest moment that any call has named.
+    fn advance(&self, now: Timestamp) -> i64 {
+        let now_ms = now.as_millisecond();
+        self.latest_ms
+            .fetch_max(now_ms, Ordering::Relaxed)
+            .max(now_ms)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Node> {
+        // Nothing under the lock can panic half-way through a change.
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    fn note(&mut self, bounds: &[Bound]) {
+        if self.last.len() > RedisQuota::LAST_MAX {
+            self.last.clear();
+        }
+        for bound in bounds {
+            let last = Last {
+                rule: Arc::clone(&bound.rule),
+                window_end_ms: bound.window.end_ms,
+                state: bound.state,
+            };
+            self.last.insert(Arc::clone(&bound.rule.counter), last);
+        }
+    }
+
+    fn last_of(&self, bound: &Bound, now: Timestamp) -> CounterState {
+        let last = self.last.get(&bound.rule.counter);
+        let present = last.filter(|last| last.window_end_ms > now.as_millisecond());
+        present.map_or_else(CounterState::default, |last| last.state)
+    }
+}
+
+impl std::fmt::Debug for RedisQuota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisQuota")
+            .field("fail", &self.fail)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Owed {
+    /// A release gives no warnings.
+    fn warns(&self, bound: &Bound) -> bool {
+        self.actual.is_some() && !bound.rule.warn_at_ppm.is_empty()
+    }
+}
+
+fn read_crossings(owed: &Owed, answer: &mut Answer, now: Timestamp) -> Vec<Crossing> {
+    let mut crossings = Vec::new();
+    for bound in present(&owed.open.bounds, now)
+        .into_iter()
+        .filter(|bound| owed.warns(bound))
+    {
+        let peak = answer.amount();
+        let state = answer.state();
+        for mark_ppm in bound.rule.warn_at_ppm.iter().copied() {
+            let mark = bound.rule.mark_units(mark_ppm);
+            if peak < mark && mark <= state.used {
+                crossings.push(Crossing {
+                    rule: Arc::clone(&bound.rule),
+                    window: bound.window,
+                    mark_ppm,
+                    state,
+                });
+            }
+        }
+    }
+    crossings
+}
+
+/// Bounds of an open request as of now: a rolling window has moved on, the cell that it is booked in has not.
+fn present(bounds: &[Bound], now: Timestamp) -> Vec<Bound> {
+    let mut bounds = bounds.to_vec();
+    for bound in bounds
+        .iter_mut()
+        .filter(|bound| bound.rule.counter.is_rolling())
+    {
+        let cell = bound.cell;
+        bound.refresh(now);
+        bound.cell = cell;
+    }
+    bounds
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are the script's own, in its order"
+)]
+fn reserve_arguments(
+    epoch: &str,
+    latest_ms: i64,
+    mode: &str,
+    id: RequestId,
+    until_ms: i64,
+    bounds: &[Bound],
+    need: impl Fn(Measure) -> i128,
+    now: Timestamp,
+) -> Arguments {
+    let mut arguments = Arguments::new(epoch, latest_ms);
+    arguments.text(mode);
+    arguments.text(id.to_string());
+    arguments.number(until_ms);
+    arguments.number(bounds.len() as i128);
+    for bound in bounds {
+        arguments.counter(bound);
+        arguments.number(bound.rule.counter.rolling_ms());
+        arguments.number(bound.window.start_ms);
+        arguments.number(bound.window.end_ms);
+        arguments.cell(bound);
+        arguments.lifetime(bound, now.as_millisecond());
+        arguments.amount(need(bound.rule.counter.on()));
+        arguments.amount(bound.rule.max.units());
+        arguments.flag(bound.enforced);
+        arguments.flag(bound.rule.counts);
+    }
+    arguments
+}
+
+fn read_refusal(answer: &mut Answer) -> Denied {
+    Denied {
+        bound: answer
+            .integer()
+            .and_then(|at| usize::try_from(at).ok())
+            .unwrap_or(0),
+        settled: answer.integer() == Some(1),
+        retry_at: answer
+            .integer()
+            .and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
+    }
+}

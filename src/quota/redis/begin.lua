@@ -1,0 +1,10 @@
+-- Finds out a tree's epoch, or begins one if there is none or its rebuild was given up.
+-- ARGV: an epoch to begin, latest, how long a rebuild may take. Answers: 'ready', 'wait' or 'seed', and the epoch.
+if state == 'ready' then return { 'ready', tree[1] } end
+local lock = base .. 'rebuild'
+if redis.call('SET', lock, epoch, 'NX', 'PX', argument()) then
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'state', 'rebuild')
+  redis.call('PEXPIRE', KEYS[1], 1200 * DAY_MS)
+  return { 'seed', epoch }
+end
+return { 'wait', tree[1] or '' }

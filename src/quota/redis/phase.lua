@@ -1,0 +1,17 @@
+-- Moves a rebuild on. ARGV: epoch, latest, phase.
+-- 'reading': the ledger will be read now; answers 'ok' and the requests that registered before, which are not to be
+-- counted from it. 'ready': it was read. 'failed': it could not be; another rebuild may begin in a second.
+if tree[1] ~= epoch then return other_epoch() end
+local phase = argument()
+local answer = { 'ok' }
+if phase == 'failed' then
+  redis.call('PEXPIRE', base .. 'rebuild', 1000)
+  return answer
+end
+redis.call('HSET', KEYS[1], 'state', phase)
+if phase == 'reading' then
+  for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'joined')) do answer[#answer + 1] = id end
+else
+  redis.call('DEL', base .. 'rebuild')
+end
+return answer

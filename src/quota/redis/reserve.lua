@@ -1,0 +1,89 @@
+-- Holds a request on all of its limits or on none.
+-- ARGV: epoch, latest, mode, request, until, number of limits, then each limit.
+-- mode: 'new'; 'more' of a request that is open; 'join' one that was admitted elsewhere, without asking whether it fits.
+-- Answers: 'ok' or 'denied', limit (from 0), settled, retry, then used and reserved of each limit; 'epoch'; 'state'.
+local mode, id, expires, count = argument(), argument(), argument(), tonumber(argument())
+if tree[1] ~= epoch or (state ~= 'ready' and mode ~= 'join') then return other_epoch() end
+expire()
+
+local packed = redis.call('HGET', OPEN, id)
+local record = packed and cmsgpack.unpack(packed) or { 0 }
+if mode == 'join' then
+  if state == 'rebuild' then
+    redis.call('SADD', prefix .. 'joined', id)
+    redis.call('PEXPIRE', prefix .. 'joined', DAY_MS)
+  end
+  if packed then return { 'ok' } end
+elseif (mode == 'new') == (packed and true or false) or record[1] == 1 then
+  return { 'state' }
+end
+
+local limits, answer, refusal = {}, { 'ok', '', '', '' }, nil
+for i = 1, count do
+  local limit = {
+    name = argument(), kind = argument(), length = tonumber(argument()),
+    window_start = tonumber(argument()), window_end = argument(), field = argument(),
+    kept = tonumber(argument()), ttl = argument(),
+    need = amount(argument(), argument()), max = amount(argument(), argument()),
+    enforced = argument() == '1', counts = argument() == '1',
+  }
+  limits[i] = limit
+  limit.counter = prefix .. 'n:' .. limit.name
+  if mode ~= 'join' then
+    local used, reserved, _, parts = sum(limit.counter, limit.kind, limit.window_start, limit.field)
+    local settled = plus(used, limit.need)
+    local wanted = plus(settled, reserved)
+    if limit.enforced and exceeds(wanted, limit.max) then
+      local retry = math.huge
+      if exceeds(limit.need, limit.max) or limit.kind == 'c' then
+        retry = math.huge
+      elseif limit.kind == 'r' then
+        table.sort(parts, function(a, b) return a[1] < b[1] end)
+        local left, excess = ZERO, minus(wanted, limit.max)
+        for _, part in ipairs(parts) do
+          left = plus(left, part[2])
+          if not exceeds(excess, left) then
+            retry = part[1] + limit.length
+            break
+          end
+        end
+      else
+        retry = tonumber(limit.window_end)
+      end
+      local is_settled = exceeds(settled, limit.max) and 1 or 0
+      if not refusal or retry > refusal.retry or (retry == refusal.retry and is_settled > refusal.settled) then
+        refusal = { limit = i - 1, retry = retry, settled = is_settled }
+      end
+    end
+    for _, number in ipairs({ used[1], used[2], reserved[1], reserved[2] }) do
+      answer[#answer + 1] = text(number)
+    end
+  end
+end
+if refusal then
+  answer[1], answer[2], answer[3] = 'denied', text(refusal.limit), text(refusal.settled)
+  if refusal.retry < math.huge then answer[4] = text(refusal.retry) end
+  return answer
+end
+
+for i, limit in ipairs(limits) do
+  if limit.counts then
+    hold(limit.counter, limit.field, limit.kept, limit.ttl, limit.need)
+    local held = nil
+    for at = 2, #record do
+      if record[at][1] == limit.name and record[at][2] == limit.field then held = record[at] end
+    end
+    if held then
+      local sum_held = plus(amount(held[3], held[4]), limit.need)
+      held[3], held[4] = text(sum_held[1]), text(sum_held[2])
+    else
+      record[#record + 1] = { limit.name, limit.field, text(limit.need[1]), text(limit.need[2]) }
+    end
+  end
+end
+redis.call('HSET', OPEN, id, cmsgpack.pack(record))
+if mode ~= 'more' then redis.call('ZADD', UNTIL, expires, id) end
+redis.call('PEXPIRE', OPEN, 30 * DAY_MS)
+redis.call('PEXPIRE', UNTIL, 30 * DAY_MS)
+redis.call('PEXPIRE', KEYS[1], 1200 * DAY_MS)
+return answer

@@ -1,0 +1,143 @@
+//! The scripts that run inside Redis, and how a call is written and its answer read.
+//!
+//! Amounts travel as two decimal numbers, `units / 10¹²` and the rest: Lua counts in doubles, and both halves stay
+//! below 2⁵³ where the whole (pico-dollars) does not.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+use super::super::{Bound, CounterState};
+use crate::plan::{Measure, Window};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Every script, each sent as the shared prelude followed by its own text.
+pub(super) struct Scripts {
+    pub(super) reserve: Script,
+    pub(super) settle: Script,
+    pub(super) state: Script,
+    pub(super) seed: Script,
+    pub(super) begin: Script,
+    pub(super) phase: Script,
+    pub(super) renew: Script,
+}
+
+pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
+    let script = |own: &str| Script::new(&[include_str!("prelude.lua"), own].concat());
+    Scripts {
+        reserve: script(include_str!("reserve.lua")),
+        settle: script(include_str!("settle.lua")),
+        state: script(include_str!("state.lua")),
+        seed: script(include_str!("seed.lua")),
+        begin: script(include_str!("begin.lua")),
+        phase: script(include_str!("phase.lua")),
+        renew: script(include_str!("renew.lua")),
+    }
+});
+
+/// The arguments of one call.
+#[derive(Debug)]
+pub(super) struct Arguments(pub(super) Vec<String>);
+
+impl Arguments {
+    pub(super) fn new(epoch: &str, latest_ms: i64) -> Arguments {
+        Arguments(vec![epoch.to_owned(), latest_ms.to_string()])
+    }
+
+    pub(super) fn text(&mut self, text: impl Into<String>) {
+        self.0.push(text.into());
+    }
+
+    pub(super) fn number(&mut self, number: impl Into<i128>) {
+        self.0.push(number.into().to_string());
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.text(if flag { "1" } else { "0" });
+    }
+
+    pub(super) fn amount(&mut self, units: i128) {
+        self.number(units.div_euclid(UNIT));
+        self.number(units.rem_euclid(UNIT));
+    }
+
+    /// The counter, and how it counts: `c` without a window, `r` in a rolling one, `w` in a calendar's.
+    pub(super) fn counter(&mut self, bound: &Bound) {
+        self.text(bound.rule.counter.to_string());
+        self.text(match bound.rule.counter.per() {
+            None => "c",
+            Some(Window::Rolling(_)) => "r",
+            Some(_) => "w",
+        });
+    }
+
+    /// The cell that use is booked in.
+    pub(super) fn cell(&mut self, bound: &Bound) {
+        match bound.rule.counter.per() {
+            None => self.text("always"),
+            Some(_) => self.text(format!("{}:{}", bound.cell.start_ms, bound.cell.end_ms)),
+        }
+    }
+
+    /// For how long a cell is kept after its end, and how long Redis keeps the counter when nobody uses it.
+    pub(super) fn lifetime(&mut self, bound: &Bound, now_ms: i64) {
+        let counter = &bound.rule.counter;
+        let kept_ms = match counter.per() {
+            None => -1,
+            Some(Window::Rolling(_)) => counter.rolling_ms().saturating_mul(2),
+            Some(_) => bound.cell.duration_ms(),
+        };
+        self.number(kept_ms);
+        let ahead_ms = match counter.per() {
+            None => 30 * DAY_MS,
+            Some(_) => bound.cell.end_ms.saturating_sub(now_ms).max(0),
+        };
+        let ttl_ms = ahead_ms
+            .saturating_add(kept_ms.max(0))
+            .saturating_add(DAY_MS);
+        self.number(ttl_ms.min(4_000 * DAY_MS));
+    }
+}
+
+/// What a measure books for a request beside what it holds already: topping up is no further request.
+pub(super) fn more_units(more: &super::super::Demand, on: Measure) -> i128 {
+    match on {
+        Measure::Requests | Measure::Concurrent => 0,
+        _ => more.units(on),
+    }
+}
+
+/// An answer, read from the front. What is missing or no number reads as 0: the scripts are ours.
+#[derive(Debug)]
+pub(super) struct Answer(std::vec::IntoIter<String>);
+
+impl Answer {
+    pub(super) fn new(texts: Vec<String>) -> Answer {
+        Answer(texts.into_iter())
+    }
+
+    pub(super) fn text(&mut self) -> String {
+        self.0.next().unwrap_or_default()
+    }
+
+    pub(super) fn integer(&mut self) -> Option<i64> {
+        self.text().parse().ok()
+    }
+
+    pub(super) fn amount(&mut self) -> i128 {
+        let high: i128 = self.text().parse().unwrap_or(0);
+        let low: i128 = self.text().parse().unwrap_or(0);
+        high.saturating_mul(UNIT).saturating_add(low)
+    }
+
+    pub(super) fn state(&mut self) -> CounterState {
+        CounterState {
+            used: self.amount(),
+            reserved: self.amount(),
+        }
+    }
+}
+
+/// Where an amount is split.
+const UNIT: i128 = 1_000_000_000_000;

@@ -1,0 +1,46 @@
+-- Replaces what a request holds by what it used.
+-- ARGV: epoch, latest, request, number of limits, then each limit.
+-- Answers: 'ok', then peak before, used and reserved of each limit that has warning marks; 'gone'; 'epoch'.
+local id, count = argument(), tonumber(argument())
+if tree[1] ~= epoch then return other_epoch() end
+expire()
+
+local packed = redis.call('HGET', OPEN, id)
+if not packed then return { 'gone' } end
+local record = cmsgpack.unpack(packed)
+if record[1] == 0 then lift(record) end
+redis.call('HDEL', OPEN, id)
+redis.call('ZREM', UNTIL, id)
+
+local marked, answer = {}, { 'ok' }
+for _ = 1, count do
+  local limit = {
+    name = argument(), kind = argument(), window_start = tonumber(argument()), field = argument(),
+    kept = tonumber(argument()), ttl = argument(), used = amount(argument(), argument()),
+    counts = argument() == '1', marks = argument() == '1',
+  }
+  limit.counter = prefix .. 'n:' .. limit.name
+  if limit.counts and exceeds(limit.used, ZERO) then
+    local cell = cell_for(limit.counter, limit.field, limit.kept)
+    cell.used = plus(cell.used, limit.used)
+    put(limit.counter, limit.field, cell)
+    redis.call('PEXPIRE', limit.counter, limit.ttl)
+  end
+  if limit.marks then marked[#marked + 1] = limit end
+end
+-- All are asked before any peak is raised: limits can share a counter.
+for _, limit in ipairs(marked) do
+  local used, reserved, peak = sum(limit.counter, limit.kind, limit.window_start, limit.field)
+  for _, number in ipairs({ peak[1], peak[2], used[1], used[2], reserved[1], reserved[2] }) do
+    answer[#answer + 1] = text(number)
+  end
+  limit.sum = used
+end
+for _, limit in ipairs(marked) do
+  local cell = cell_of(redis.call('HGET', limit.counter, limit.field))
+  if cell and exceeds(limit.sum, cell.peak) then
+    cell.peak = limit.sum
+    put(limit.counter, limit.field, cell)
+  end
+end
+return answer
