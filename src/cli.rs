@@ -2,6 +2,7 @@
 //! goes to standard output; [`Cli::run`] opens the store and prints, and `main` turns an error into an exit code.
 
 pub mod account;
+pub mod advise;
 pub mod check;
 pub mod key;
 pub mod logging;
@@ -10,16 +11,19 @@ pub mod prices;
 mod progress;
 pub mod serve;
 pub mod store;
+pub mod whatif;
 pub mod when;
 
 use std::fmt;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
 use crate::config::{self, Config};
+use crate::ledger::store::Store;
 
 /// A gateway in front of LLM APIs: it meters, prices and limits every request, and shows where subscriptions lose money.
 #[derive(Debug, Parser)]
@@ -46,6 +50,11 @@ enum Command {
     Key(key::KeyCommand),
     /// Show revenue, cost and margin: by plan, account, model, key, upstream, tag or day.
     Margin(margin::MarginArgs),
+    /// Find the price, and the limits, that make a plan reach a margin; proved on recorded traffic.
+    Advise(advise::AdviseArgs),
+    /// Show recorded traffic under other models, plan prices, limits or cache hits.
+    #[command(name = "whatif")]
+    WhatIf(whatif::WhatIfArgs),
     /// The price table as it holds on a day.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
@@ -74,6 +83,7 @@ impl Cli {
     /// What to tell the user, for exit code 1.
     pub fn run(self) -> Result<(), Failure> {
         let path = self.config;
+        let now = Timestamp::now();
         match self.command {
             Command::Serve => serve::run(path),
             Command::Check => {
@@ -82,13 +92,16 @@ impl Cli {
             Command::Account(command) => account::run(command, &load(path)?),
             Command::Key(command) => key::run(command, &load(path)?),
             Command::Margin(args) => {
-                let config = load(path)?;
-                print(&margin::run(
-                    &args,
-                    &config,
-                    store::open(&config)?.as_ref(),
-                    Timestamp::now(),
-                )?)
+                let (config, store) = books(path)?;
+                print(&margin::run(&args, &config, store.as_ref(), now)?)
+            }
+            Command::Advise(args) => {
+                let (config, store) = books(path)?;
+                print(&advise::run(&args, &config, store.as_ref(), now)?)
+            }
+            Command::WhatIf(args) => {
+                let (config, store) = books(path)?;
+                print(&whatif::run(&args, &config, store.as_ref(), now)?)
             }
             Command::Prices(command) => prices::run(command, path),
         }
@@ -103,6 +116,13 @@ fn print(answer: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// The configuration and its ledger, for the commands that read.
+fn books(path: Option<PathBuf>) -> Result<(Config, Arc<dyn Store>), Failure> {
+    let config = load(path)?;
+    let store = store::open(&config)?;
+    Ok((config, store))
 }
 
 fn load(path: Option<PathBuf>) -> Result<Config, Failure> {

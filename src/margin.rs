@@ -12,6 +12,7 @@
 //! A what-if is the same pass over other rows (traffic mapped to another model's price, cut at a limit) or with other
 //! books (another plan price); advice searches for the price or the limit and proves it with the what-if.
 
+pub mod advise;
 mod assemble;
 pub mod books;
 pub mod concentration;
@@ -37,7 +38,7 @@ use crate::ledger::store::{Store, StoreError, TimeRange};
 pub use books::Books;
 pub use reading::Progress;
 pub use report::{Report, Row};
-pub use show::{csv, table, what_if_csv, what_if_table};
+pub use show::{advice_csv, advice_table, csv, table, what_if_csv, what_if_table};
 pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.

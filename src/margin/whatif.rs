@@ -169,7 +169,7 @@ pub fn what_if(
             changed.take(&row, tags, &other_books, part);
         }
     })?;
-    let replay = gauge.replay();
+    let replay = gauge.in_order().replay(&changes.limits);
     if limited {
         reading::read(
             store,

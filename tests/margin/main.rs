@@ -7,6 +7,7 @@
     reason = "what a test builds on fails the test"
 )]
 
+mod advise;
 mod books;
 mod headlines;
 mod memory;

@@ -52,6 +52,13 @@ pub(in crate::margin) struct Gauge<'a> {
     uses: HashMap<AccountId, HashMap<i64, Use>>,
 }
 
+/// What a [`Gauge`] holds, in order of time.
+pub(in crate::margin) struct Slots<'a> {
+    books: &'a Books,
+    slot_ms: i64,
+    uses: Vec<(AccountId, Vec<(i64, Use)>)>,
+}
+
 /// Of each account and slot, the share that its limits let through.
 #[derive(Default)]
 pub(in crate::margin) struct Replay {
@@ -156,23 +163,44 @@ impl<'a> Gauge<'a> {
         }
     }
 
-    /// Replays the limits over what was added.
-    pub(in crate::margin) fn replay(&self) -> Replay {
+    /// The slots of each account in order of time, ready to be replayed.
+    pub(in crate::margin) fn in_order(self) -> Slots<'a> {
+        let uses = self.uses.into_iter().map(|(account, slots)| {
+            let mut slots: Vec<(i64, Use)> = slots.into_iter().collect();
+            slots.sort_unstable_by_key(|(slot, _)| *slot);
+            (account, slots)
+        });
+        Slots {
+            books: self.books,
+            slot_ms: self.slot_ms,
+            uses: uses.collect(),
+        }
+    }
+
+    fn slot(&self, row: &RollupRow) -> i64 {
+        let start = row.start.as_millisecond();
+        start - start.rem_euclid(self.slot_ms)
+    }
+}
+
+impl Slots<'_> {
+    /// Replays limits.
+    pub(in crate::margin) fn replay(&self, caps: &[Cap]) -> Replay {
         let mut replay = Replay {
             shares: HashMap::new(),
             slot_ms: self.slot_ms,
         };
         for (account, slots) in &self.uses {
-            let mut slots: Vec<(i64, Use)> =
-                slots.iter().map(|(slot, used)| (*slot, *used)).collect();
-            slots.sort_unstable_by_key(|(slot, _)| *slot);
-            for cap in self.caps {
-                for (slot, share) in self.cut(account, cap, &slots) {
+            for cap in caps {
+                for (position, share) in self.cut(account, cap, slots) {
+                    let Some((slot, _)) = slots.get(position) else {
+                        continue;
+                    };
                     let shares = match replay.shares.get_mut(account) {
                         Some(shares) => shares,
                         None => replay.shares.entry(account.clone()).or_default(),
                     };
-                    let tightest = shares.entry(slot).or_insert(share);
+                    let tightest = shares.entry(*slot).or_insert(share);
                     if share.is_less_than(*tightest) {
                         *tightest = share;
                     }
@@ -182,13 +210,39 @@ impl<'a> Gauge<'a> {
         replay
     }
 
-    /// The slots that one limit would have cut, and to which share.
-    fn cut(&self, account: &AccountId, cap: &Cap, slots: &[(i64, Use)]) -> Vec<(i64, Share)> {
+    /// What a limit would have saved from a moment on.
+    pub(in crate::margin) fn saving(&self, cap: &Cap, since_ms: i64) -> Money {
+        let since = since_ms - since_ms.rem_euclid(self.slot_ms);
+        let mut saving = Money::ZERO;
+        for (account, slots) in &self.uses {
+            for (position, share) in self.cut(account, cap, slots) {
+                if let Some((slot, used)) = slots.get(position)
+                    && *slot >= since
+                {
+                    saving += used.cost - share.of_money(used.cost);
+                }
+            }
+        }
+        saving
+    }
+
+    /// The most that any account used in all, in a measure: a limit above it stops nobody.
+    pub(in crate::margin) fn most(&self, on: Measure) -> i128 {
+        let sum = |slots: &[(i64, Use)]| slots.iter().map(|(_, used)| used.measured(on)).sum();
+        self.uses
+            .iter()
+            .map(|(_, slots)| sum(slots))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The positions of the slots that one limit would have cut, and to which share.
+    fn cut(&self, account: &AccountId, cap: &Cap, slots: &[(i64, Use)]) -> Vec<(usize, Share)> {
         let book = self.books.account(account);
         let max = cap.max.units().max(0);
         let mut window = Running::default();
         let mut cut = Vec::new();
-        for (slot, used) in slots {
+        for (position, (slot, used)) in slots.iter().enumerate() {
             let tenure = book.and_then(|book| {
                 let mut tenures = book.tenures.iter().rev();
                 let last = slot.saturating_add(self.slot_ms - 1);
@@ -219,15 +273,10 @@ impl<'a> Gauge<'a> {
             let served = whole.min(room).max(0);
             window.serve(*slot, served);
             if served < whole {
-                cut.push((*slot, Share { served, whole }));
+                cut.push((position, Share { served, whole }));
             }
         }
         cut
-    }
-
-    fn slot(&self, row: &RollupRow) -> i64 {
-        let start = row.start.as_millisecond();
-        start - start.rem_euclid(self.slot_ms)
     }
 }
 
