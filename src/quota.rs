@@ -27,7 +27,7 @@ use tokio::time::Instant;
 pub use self::bound::{Bound, CounterId, CounterState, Demand, Owner};
 use self::chain::Rule;
 use self::memory::MemoryQuota;
-pub use self::redis::{LinkError, RedisQuota, RedisSettings, Seeder, Use};
+pub use self::redis::{LinkError, RedisQuota, RedisSettings, Seeder};
 use crate::ids::RequestId;
 pub use crate::period::WindowSpan;
 
@@ -72,14 +72,14 @@ impl Quota {
     /// To be called once, before requests. With shared counters it may take a second.
     pub async fn start(&self, now: Timestamp) {
         if let Keeper::Redis(redis) = &self.keeper {
-            redis.start(now).await;
+            Box::pin(redis.start(now)).await;
         }
     }
 
     /// Keeps shared counters going: see [`RedisQuota::tick`]. To be called every [`Quota::TICK`] by a task of its own.
     pub async fn tick(&self, now: Timestamp) {
         if let Keeper::Redis(redis) = &self.keeper {
-            redis.tick(now).await;
+            Box::pin(redis.tick(now)).await;
         }
     }
 
@@ -107,7 +107,9 @@ impl Quota {
     ) -> Result<(), ReserveError> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.reserve(id, bounds, demand, now, expires_at),
-            Keeper::Redis(redis) => redis.reserve(id, bounds, demand, now, expires_at).await,
+            Keeper::Redis(redis) => {
+                Box::pin(redis.reserve(id, bounds, demand, now, expires_at)).await
+            }
         }
     }
 
@@ -167,7 +169,7 @@ impl Quota {
     ) -> Result<(), ReserveError> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.top_up(id, more, now),
-            Keeper::Redis(redis) => redis.top_up(id, more, now).await,
+            Keeper::Redis(redis) => Box::pin(redis.top_up(id, more, now)).await,
         }
     }
 
@@ -183,7 +185,7 @@ impl Quota {
     ) -> Result<Settled, SettleError> {
         let answer = match &self.keeper {
             Keeper::Memory(memory) => memory.settle(id, actual, now),
-            Keeper::Redis(redis) => redis.settle(id, actual, now).await,
+            Keeper::Redis(redis) => Box::pin(redis.settle(id, actual, now)).await,
         };
         self.freed.notify_waiters();
         answer
@@ -196,30 +198,25 @@ impl Quota {
     pub async fn release(&self, id: RequestId, now: Timestamp) -> Result<(), SettleError> {
         let answer = match &self.keeper {
             Keeper::Memory(memory) => memory.release(id, now),
-            Keeper::Redis(redis) => redis.release(id, now).await,
+            Keeper::Redis(redis) => Box::pin(redis.release(id, now)).await,
         };
         self.freed.notify_waiters();
         answer
     }
 
-    /// Adds use that no reservation stands for, each as of a moment: for a limit whose counter is new, what the ledger
-    /// says was used so far. It gives no warnings: they were given when the use was new. Counters in Redis take it once
-    /// for a limit and window, from whichever gateway comes first.
+    /// Adds use that no reservation stands for: for limits whose counters are new, what the ledger says was used so far.
+    /// It gives no warnings: they were given when the use was new. Counters in Redis take all use of a limit from
+    /// whichever gateway comes first, and none from the others, so `uses` must have all of it.
     ///
     /// # Errors
     /// When shared counters cannot be reached.
-    pub async fn seed(
-        &self,
-        rule: &Arc<Rule>,
-        uses: &[(Timestamp, i128)],
-        now: Timestamp,
-    ) -> Result<(), LinkError> {
+    pub async fn seed(&self, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
         match &self.keeper {
             Keeper::Memory(memory) => {
-                memory.seed(rule, uses, now);
+                memory.seed(uses, now);
                 Ok(())
             }
-            Keeper::Redis(redis) => redis.seed(rule, uses, now).await,
+            Keeper::Redis(redis) => Box::pin(redis.seed(uses, now)).await,
         }
     }
 
@@ -227,7 +224,7 @@ impl Quota {
     pub async fn state(&self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
         match &self.keeper {
             Keeper::Memory(memory) => memory.state(rule, now),
-            Keeper::Redis(redis) => redis.state(rule, now).await,
+            Keeper::Redis(redis) => Box::pin(redis.state(rule, now)).await,
         }
     }
 
@@ -287,6 +284,17 @@ pub enum ReserveError {
     /// The shared counters did not answer in time and the configuration says that requests then stop.
     #[error("the shared quota is unavailable")]
     Unavailable,
+}
+
+/// Use of the past: what a limit counts of one or more requests that were admitted at a moment.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// The limit.
+    pub rule: Arc<Rule>,
+    /// When they were admitted.
+    pub at: Timestamp,
+    /// In the units of what the limit measures.
+    pub units: i128,
 }
 
 /// How a reservation was settled.

@@ -12,7 +12,7 @@ use crate::ledger::Outcome;
 use crate::ledger::store::{EntryFilter, Grain, RollupRow, StoreError, TimeRange};
 use crate::plan::{Measure, Window};
 use crate::quota::chain::{Chains, Rule};
-use crate::quota::{Bound, Demand, Owner};
+use crate::quota::{Bound, Demand, Owner, Use};
 use crate::snapshot::Snapshot;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -62,20 +62,11 @@ async fn seed(
         }
         sum(&owner, &newer.chains, &rules, now)
     });
-    for seed in summed.await.map_err(|_| StartError::Interrupted)?? {
-        gateway
-            .quota
-            .seed(&seed.rule, seed.at, seed.units, now)
-            .await;
+    let uses = summed.await.map_err(|_| StartError::Interrupted)??;
+    if let Err(error) = gateway.quota.seed(&uses, now).await {
+        tracing::warn!(%error, "counters of new limits begin without what was used so far");
     }
     Ok(())
-}
-
-/// Use to be added to a counter.
-struct Seed {
-    rule: Arc<Rule>,
-    at: Timestamp,
-    units: i128,
 }
 
 /// From which rows a rule's use is summed.
@@ -107,7 +98,7 @@ fn sum(
     chains: &Chains,
     rules: &[Arc<Rule>],
     now: Timestamp,
-) -> Result<Vec<Seed>, StoreError> {
+) -> Result<Vec<Use>, StoreError> {
     let now_ms = now.as_millisecond();
     let (today, this_hour) = (
         now_ms - now_ms.rem_euclid(DAY_MS),
@@ -153,7 +144,7 @@ fn sum(
                 continue;
             };
             if units != 0 {
-                seeds.push(Seed {
+                seeds.push(Use {
                     rule: Arc::clone(rule),
                     at,
                     units,

@@ -15,6 +15,7 @@ use self::counter::Counter;
 use super::chain::Rule;
 use super::{
     Bound, CounterId, CounterState, Crossing, Demand, Denied, ReserveError, SettleError, Settled,
+    Use,
 };
 use crate::ids::RequestId;
 use crate::period::WindowSpan;
@@ -126,10 +127,10 @@ impl MemoryQuota {
     }
 
     /// Adds use that no reservation stands for, each as of a moment: the rebuild from the ledger. It gives no warnings: they were given when the use was new.
-    pub fn seed(&self, rule: &Arc<Rule>, uses: &[(Timestamp, i128)], now: Timestamp) {
+    pub fn seed(&self, uses: &[Use], now: Timestamp) {
         let mut inner = self.lock();
-        for (at, units) in uses {
-            inner.seed(rule, *at, *units, now);
+        for past in uses {
+            inner.seed(past, now);
         }
     }
 
@@ -333,15 +334,16 @@ impl Inner {
         Ok(())
     }
 
-    fn seed(&mut self, rule: &Arc<Rule>, at: Timestamp, units: i128, now: Timestamp) {
+    fn seed(&mut self, past: &Use, now: Timestamp) {
+        let rule = &past.rule;
         if rule.counter.on() == Measure::Concurrent {
             return;
         }
         self.advance(now.as_millisecond());
-        let booked = Bound::new(rule, at);
+        let booked = Bound::new(rule, past.at);
         let slot = self.slot_of(rule);
         if let Some(counter) = self.slot_mut(slot) {
-            counter.add(booked.cell, units);
+            counter.add(booked.cell, past.units);
             let window = Bound::new(rule, now).window;
             let window = if rule.counter.is_rolling() {
                 window

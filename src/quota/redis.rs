@@ -30,12 +30,13 @@ use jiff::Timestamp;
 
 use self::link::Link;
 pub use self::link::LinkError;
-pub use self::rebuild::{Seeder, Use};
+pub use self::rebuild::Seeder;
 use self::script::{Answer, Arguments, SCRIPTS, more_units};
 use super::chain::Rule;
 use super::memory::{MemoryQuota, SETTLE_LATE_MS};
 use super::{
     Bound, CounterId, CounterState, Crossing, Demand, Denied, ReserveError, SettleError, Settled,
+    Use,
 };
 use crate::config::quota::{QuotaFailure, Redis};
 use crate::ids::{AccountId, RequestId};
@@ -308,40 +309,33 @@ impl RedisQuota {
         self.deliver(released, now).await.map(|_| ())
     }
 
-    /// As [`super::Quota::seed`]: for limits that are new. Whichever gateway comes first does it.
+    /// As [`super::Quota::seed`].
     ///
     /// # Errors
     /// When Redis is away.
-    pub async fn seed(
-        self: &Arc<Self>,
-        rule: &Arc<Rule>,
-        uses: &[(Timestamp, i128)],
-        now: Timestamp,
-    ) -> Result<(), LinkError> {
+    pub async fn seed(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
         let latest_ms = self.advance(now);
-        let uses: Vec<Use> = uses
-            .iter()
-            .map(|(at, units)| Use {
-                rule: Arc::clone(rule),
-                at: *at,
-                units: *units,
-            })
-            .collect();
-        let booked = rebuild::by_cell(&uses, now);
-        let window = Bound::new(rule, now).window;
-        let once = format!("{}:{}", window.end_ms, rule.counter);
-        let answer = self
-            .in_tree(&rule.root, &SCRIPTS.seed, |epoch| {
+        let mut by_counter: HashMap<&CounterId, Vec<&Use>> = HashMap::new();
+        for past in uses {
+            by_counter.entry(&past.rule.counter).or_default().push(past);
+        }
+        for (counter, uses) in by_counter {
+            let Some(rule) = uses.first().map(|past| &past.rule) else {
+                continue;
+            };
+            let cell = Bound::new(rule, now).cell;
+            let once = format!("{}:{}:{counter}", cell.start_ms, cell.end_ms);
+            let booked = rebuild::by_cell(uses.iter().copied(), now);
+            self.in_tree(&rule.root, &SCRIPTS.seed, |epoch| {
                 rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
             })
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            Err(TreeError::Link(error)) => Err(error),
-            Err(TreeError::Rebuild) => {
-                Err(LinkError::Failed("counters are being rebuilt".to_owned()))
-            }
+            .await
+            .map_err(|error| match error {
+                TreeError::Link(error) => error,
+                TreeError::Rebuild => LinkError::Failed("counters are being rebuilt".to_owned()),
+            })?;
         }
+        Ok(())
     }
 
     /// As [`super::Quota::state`]: while Redis is away, what it last said.

@@ -212,8 +212,12 @@ fn each_warning_mark_is_given_once_a_window() {
 fn use_from_the_ledger_counts_and_warns_of_nothing_old() {
     let desk = Desk::new(&[(Measure::OutputTokens, 100, Some(Window::Day))]);
     let rule = Arc::clone(desk.chain.rules("gpt-4o").next().unwrap());
-    let hour_ago = at(desk.now_ms - 3_600_000);
-    desk.quota.seed(&rule, &[(hour_ago, 60)], at(desk.now_ms));
+    let past = Use {
+        rule,
+        at: at(desk.now_ms - 3_600_000),
+        units: 60,
+    };
+    desk.quota.seed(&[past], at(desk.now_ms));
     assert_eq!(desk.denied(tokens(41)), (0, true, Some(20_000)));
     let id = desk.reserve(tokens(20)).unwrap();
     let crossings = desk.settle(id, tokens(20)).unwrap().crossings;

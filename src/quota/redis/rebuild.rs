@@ -13,8 +13,7 @@ use super::{Open, RedisQuota, TreeError, reserve_arguments};
 use crate::ids::{AccountId, RequestId};
 use crate::period::WindowSpan;
 use crate::plan::Measure;
-use crate::quota::Bound;
-use crate::quota::chain::Rule;
+use crate::quota::{Bound, Use};
 
 /// Where the counters of a tree are read when Redis does not have them: the ledger.
 ///
@@ -29,17 +28,6 @@ pub trait Seeder: Send + Sync {
     /// # Errors
     /// A text for the operator when the ledger cannot be read; the rebuild is then tried again.
     fn used(&self, root: &AccountId, except: &HashSet<RequestId>) -> Result<Vec<Use>, String>;
-}
-
-/// Use of the past: what a limit counts of one or more requests that were admitted at a moment.
-#[derive(Clone, Debug)]
-pub struct Use {
-    /// The limit.
-    pub rule: Arc<Rule>,
-    /// When they were admitted.
-    pub at: Timestamp,
-    /// In the units of what the limit measures.
-    pub units: i128,
 }
 
 impl RedisQuota {
@@ -245,9 +233,13 @@ impl RedisQuota {
 }
 
 /// Use added up by the cell that it is booked in. What a limit on concurrency counts is never past use.
-pub(super) fn by_cell(uses: &[Use], now: Timestamp) -> Vec<(Bound, i128)> {
+pub(super) fn by_cell<'a>(
+    uses: impl IntoIterator<Item = &'a Use>,
+    now: Timestamp,
+) -> Vec<(Bound, i128)> {
     let mut sums: BTreeMap<(String, WindowSpan), (Bound, i128)> = BTreeMap::new();
-    for past in uses.iter().filter(|past| past.rule.counter.per().is_some()) {
+    let with_window = |past: &&Use| past.rule.counter.per().is_some();
+    for past in uses.into_iter().filter(with_window) {
         let mut bound = Bound::new(&past.rule, past.at);
         if past.rule.counter.is_rolling() {
             let cell = bound.cell;
