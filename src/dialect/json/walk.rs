@@ -1,0 +1,282 @@
+//! Walks through JSON that some server wrote, quickly and without complaint.
+//!
+//! Only the structure is looked at: brackets, strings and commas. A value that is no JSON is handed over as it stands,
+//! and whoever wants a number or a text of it finds none. This is on the path of every piece of a streamed answer,
+//! where a checking parser takes several times as long.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
+/// Calls `each` with the name (unescaped) and the raw value of every member of the object that `json` is; any other
+/// value has none. Says whether the object was closed and nothing followed it.
+pub(crate) fn each_member<'a>(json: &'a str, mut each: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
+    let mut walk = Walk::new(json);
+    let walked = walk.items(b'{', b'}', |walk| {
+        let name = text(walk.string()?)?;
+        walk.space();
+        walk.expect(b':')?;
+        walk.space();
+        each(name, walk.value()?);
+        Some(())
+    });
+    walked.is_some() && walk.is_at_end()
+}
+
+/// Calls `each` with every element of the array that `json` is; any other value has none.
+pub(crate) fn each_element<'a>(json: &'a str, mut each: impl FnMut(&'a str)) {
+    Walk::new(json).items(b'[', b']', |walk| {
+        each(walk.value()?);
+        Some(())
+    });
+}
+
+/// A JSON string's text; `None` for any other value. A lone surrogate, which some servers send when they cut an
+/// emoji between two chunks, becomes U+FFFD.
+pub(crate) fn text(value: &str) -> Option<Cow<'_, str>> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    let mut plain = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        plain.push_str(rest.get(..at)?);
+        let (c, after) = unescape(rest.get(at + 1..)?)?;
+        plain.push(c);
+        rest = after;
+    }
+    plain.push_str(rest);
+    Some(Cow::Owned(plain))
+}
+
+/// The character that an escape stands for, without its backslash, and what follows.
+fn unescape(escape: &str) -> Option<(char, &str)> {
+    let (kind, rest) = escape.split_at_checked(1)?;
+    let c = match kind {
+        "n" => '\n',
+        "t" => '\t',
+        "r" => '\r',
+        "b" => '\u{8}',
+        "f" => '\u{c}',
+        "u" => return unescape_unicode(rest),
+        other => other.chars().next()?,
+    };
+    Some((c, rest))
+}
+
+fn unescape_unicode(digits: &str) -> Option<(char, &str)> {
+    let unit = |digits: &str| u32::from_str_radix(digits.get(..4)?, 16).ok();
+    let high = unit(digits)?;
+    let rest = digits.get(4..)?;
+    if let Some(c) = char::from_u32(high) {
+        return Some((c, rest));
+    }
+    let pair = || {
+        let low = rest.strip_prefix("\\u")?;
+        let low_unit = unit(low).filter(|unit| (0xdc00..0xe000).contains(unit))?;
+        let high_bits = high.checked_sub(0xd800).filter(|bits| *bits < 0x400)?;
+        let c = char::from_u32(0x10000 + (high_bits << 10) + (low_unit - 0xdc00))?;
+        Some((c, low.get(4..)?))
+    };
+    Some(pair().unwrap_or((char::REPLACEMENT_CHARACTER, rest)))
+}
+
+/// A place in a JSON text. What returns `None` has come to where it cannot go on.
+struct Walk<'a> {
+    json: &'a str,
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(json: &'a str) -> Self {
+        Self { json, at: 0 }
+    }
+
+    fn here(&self) -> Option<u8> {
+        self.json.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.json.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.here(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.here()? == byte).then(|| self.at += 1)
+    }
+
+    fn is_at_end(&mut self) -> bool {
+        self.space();
+        self.at == self.json.len()
+    }
+
+    /// What stands between two brackets, separated by commas.
+    fn items(
+        &mut self,
+        open: u8,
+        close: u8,
+        mut item: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.space();
+        self.expect(open)?;
+        self.space();
+        if self.expect(close).is_some() {
+            return Some(());
+        }
+        loop {
+            self.space();
+            item(self)?;
+            self.space();
+            if self.expect(b',').is_none() {
+                return self.expect(close);
+            }
+        }
+    }
+
+    /// A string with its quotes.
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        self.expect(b'"')?;
+        loop {
+            self.at += memchr2(b'"', b'\\', self.rest())?;
+            let is_end = self.here()? == b'"';
+            self.at += if is_end { 1 } else { 2 };
+            if is_end {
+                return self.json.get(start..self.at);
+            }
+        }
+    }
+
+    fn value(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        match self.here()? {
+            b'"' => return self.string(),
+            b'{' | b'[' => self.nested()?,
+            _ => {
+                let is_end =
+                    |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+                let rest = self.rest();
+                self.at += rest.iter().position(is_end).unwrap_or(rest.len());
+            }
+        }
+        self.json
+            .get(start..self.at)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// An object or array, however deep: brackets of both kinds are counted alike.
+    fn nested(&mut self) -> Option<()> {
+        let mut depth = 0usize;
+        loop {
+            let is_mark = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
+            self.at += self.rest().iter().position(is_mark)?;
+            match self.here()? {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                _ => depth -= 1,
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Some(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn half_an_emoji_does_not_lose_the_text() {
+        assert_eq!(text(r#""a\ud83db""#).unwrap(), "a\u{fffd}b");
+        assert_eq!(text(r#""\ud83d\ude00""#).unwrap(), "😀");
+        assert_eq!(text(r#""\ude00\ud83d\n""#).unwrap(), "\u{fffd}\u{fffd}\n");
+        assert_eq!(text(r#""\ud83d\u0041""#).unwrap(), "\u{fffd}A");
+    }
+
+    #[test]
+    fn an_object_that_breaks_off_gives_what_came_and_is_not_whole() {
+        for broken in [
+            r#"{"a":1,"b":"#,
+            r#"{"a":1,"b":[2"#,
+            r#"{"a":1,"b":"x"#,
+            r#"{"a":1,"b":2"#,
+            r#"{"a":1} {}"#,
+        ] {
+            let mut first = None;
+            let whole = each_member(broken, |name, value| {
+                first.get_or_insert((name, value));
+            });
+            assert!(!whole, "{broken}");
+            assert_eq!(first, Some(("a".into(), "1")), "{broken}");
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a\"\\\\\\{\\}\\[\\],:é😀\n ]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::hash_map("[a\"\\\\é]{0,3}", inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn well_formed_json_is_walked_as_a_tree_has_it(value in values(), pretty in any::<bool>()) {
+            let json = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let mut members = serde_json::Map::new();
+            let whole = each_member(&json, |name, value| {
+                members.insert(name.into_owned(), serde_json::from_str(value).unwrap());
+            });
+            prop_assert_eq!(whole, value.is_object());
+            prop_assert_eq!(&members, &value.as_object().cloned().unwrap_or_default());
+            let mut elements: Vec<Value> = Vec::new();
+            each_element(&json, |value| elements.push(serde_json::from_str(value).unwrap()));
+            prop_assert_eq!(&elements, &value.as_array().cloned().unwrap_or_default());
+        }
+
+        #[test]
+        fn a_string_reads_as_serde_json_reads_it(plain in any::<String>(), ascii in any::<bool>()) {
+            let mut json = serde_json::to_string(&plain).unwrap();
+            if ascii {
+                let mut escaped = String::new();
+                for c in json.chars() {
+                    match c.is_ascii() {
+                        true => escaped.push(c),
+                        false => escaped.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}"))),
+                    }
+                }
+                json = escaped;
+            }
+            prop_assert_eq!(text(&json).unwrap(), plain);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(json in "[\\{\\}\\[\\]\",:0aé \\\\-]{0,30}|\\PC*") {
+            each_member(&json, |_, value| assert!(!value.is_empty()));
+            each_element(&json, |value| assert!(!value.is_empty()));
+            text(&json);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The members of an answer that matter, raw, and what they say of themselves.
+
+use std::borrow::Cow;
+
+use super::super::json::{each_member, span_in, text};
+use super::figures::Figures;
+use super::{Traces, short};
+
+/// The members of an object that matter, raw.
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) model: Option<&'a str>,
+    pub(super) service_tier: Option<&'a str>,
+    pub(super) usage: Option<&'a str>,
+    /// The name of `usage` as it stands in the text, without quotes.
+    pub(super) usage_name: Option<&'a str>,
+    pub(super) usage_metadata: Option<&'a str>,
+    pub(super) x_groq_usage: Option<&'a str>,
+    pub(super) choices: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+    pub(super) kind: Option<&'a str>,
+    pub(super) status: Option<&'a str>,
+    pub(super) background: Option<&'a str>,
+    pub(super) response: Option<&'a str>,
+    pub(super) message: Option<&'a str>,
+    pub(super) output: Option<&'a str>,
+    pub(super) output_index: Option<&'a str>,
+    pub(super) item: Option<&'a str>,
+    pub(super) delta: Option<&'a str>,
+    pub(super) index: Option<&'a str>,
+    pub(super) content: Option<&'a str>,
+    pub(super) content_block: Option<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn member(&mut self, name: Cow<'a, str>, value: &'a str) {
+        let field = match &*name {
+            "id" => &mut self.id,
+            "model" => &mut self.model,
+            "service_tier" => &mut self.service_tier,
+            "usage" => {
+                if let Cow::Borrowed(name) = name {
+                    self.usage_name = Some(name);
+                }
+                &mut self.usage
+            }
+            "usageMetadata" => &mut self.usage_metadata,
+            "x_groq" => {
+                each_member(value, |name, value| {
+                    if name == "usage" {
+                        self.x_groq_usage = Some(value);
+                    }
+                });
+                return;
+            }
+            "choices" => &mut self.choices,
+            "error" => &mut self.error,
+            "type" => &mut self.kind,
+            "status" => &mut self.status,
+            "background" => &mut self.background,
+            "response" => &mut self.response,
+            "message" => &mut self.message,
+            "output" => &mut self.output,
+            "output_index" => &mut self.output_index,
+            "item" => &mut self.item,
+            "delta" => &mut self.delta,
+            "index" => &mut self.index,
+            "content" => &mut self.content,
+            "content_block" => &mut self.content_block,
+            _ => return,
+        };
+        *field = Some(value);
+    }
+
+    pub(super) fn traces(&self, json: &str, whole: bool) -> Traces {
+        let Some(usage) = self.usage.filter(|_| whole) else {
+            return Traces::default();
+        };
+        let no_choices = self.choices.is_none_or(|choices| {
+            choices == "null" || choices.trim_matches(['[', ']']).trim().is_empty()
+        });
+        let span = || {
+            let name = span_in(json, self.usage_name?)?;
+            let value = span_in(json, usage)?;
+            Some(name.start.checked_sub(1)?..value.end)
+        };
+        Traces {
+            is_usage_chunk: no_choices
+                && usage.starts_with('{')
+                && Figures::read(usage).0.is_report()
+                && !self.error.is_some_and(is_truthy),
+            null_usage: (usage == "null").then(span).flatten(),
+        }
+    }
+}
+
+/// A call that is billed: a search, not a look at a page already found (OpenAI's actions `open_page`, `find`, `find_in_page`).
+pub(super) fn is_web_search(item: &str) -> bool {
+    let mut is_call = false;
+    let mut is_search = true;
+    each_member(item, |name, value| match &*name {
+        "type" => is_call = value == "\"web_search_call\"",
+        "action" => {
+            each_member(value, |name, value| {
+                if name == "type" {
+                    is_search = value == "\"search\"";
+                }
+            });
+        }
+        _ => {}
+    });
+    is_call && is_search
+}
+
+/// Whether an SDK would raise: `null`, `false`, `0`, `""`, `[]` and `{}` are no error.
+pub(super) fn is_truthy(value: &str) -> bool {
+    let inside = value.trim_matches(['{', '}', '[', ']', '"']).trim();
+    !matches!(inside, "" | "null" | "false" | "0")
+}
+
+/// An upstream's message may quote the prompt: enough to know what is wrong, no more.
+const ERROR_BYTES_MAX: usize = 300;
+
+/// What an error says: `{"message":…}`, `{"error":{"message":…}}`, `{"detail":…}`, a text, or what there is. Cut.
+pub(super) fn error_message(json: &str) -> String {
+    let mut message = None;
+    let mut inner = None;
+    each_member(json, |name, value| match &*name {
+        "message" => message = text(value).or(message.take()),
+        "error" | "detail" if value != "null" => inner = Some(value),
+        _ => {}
+    });
+    let message = message
+        .or_else(|| {
+            let inner = inner?;
+            let mut deeper = None;
+            each_member(inner, |name, value| {
+                if name == "message" {
+                    deeper = text(value);
+                }
+            });
+            deeper.or_else(|| text(inner))
+        })
+        .or_else(|| text(json))
+        .unwrap_or(Cow::Borrowed(json));
+    short(&message, ERROR_BYTES_MAX).map_or_else(|| "error".to_owned(), String::from)
+}
