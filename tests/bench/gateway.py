@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import resource
@@ -73,6 +74,9 @@ def main() -> int:
         gateway = stack.enter_context(Weir(weir, folder, generator.port))
         bench = Bench(scale, generator, nginx, gateway)
         bench.run()
+        crowded = folder / "crowded"
+        crowded.mkdir()
+        bench.crowd(stack.enter_context(Weir(weir, crowded, generator.port, accounts=100_000)))
         if asked.json:
             asked.json.write_text(json.dumps(bench.figures, indent=2))
         return report(bench.figures, scale)
@@ -170,6 +174,17 @@ class Bench:
             self.note("slow streams: CPU a chunk against a tenth of the connections", name, cpu / (few / 10))
 
 
+    def crowd(self, crowded: "Weir") -> None:
+        """A gateway with many accounts beside the one with two."""
+        for _ in range(self.scale.rounds):
+            for name, target in {"few": self.targets["weir"], "many": crowded}.items():
+                _, cpu = self.measured(target, target.plain, connections=64, closed_seconds=self.scale.seconds)
+                self.note("accounts: CPU a request, us", name, cpu * 1e6)
+        cpu = {name: statistics.median(values) for name, values in self.figures["accounts: CPU a request, us"].items()}
+        self.note("100,000 accounts: CPU a request against two accounts", "weir", cpu["many"] / cpu["few"])
+        self.note("100,000 accounts: seconds to start", "weir", crowded.seconds_to_start)
+
+
 @dataclasses.dataclass
 class Bar:
     """What a figure is held to: its ratio to nginx's, or itself."""
@@ -181,12 +196,12 @@ class Bar:
 
     def row(self, figures: dict) -> tuple[list[str], bool]:
         weir = statistics.median(figures[self.figure]["weir"])
-        nginx = statistics.median(figures[self.figure]["nginx"])
+        nginx = statistics.median(figures[self.figure].get("nginx", [math.nan]))
         value = weir / nginx if self.against_nginx else weir
         passed = value >= self.limit if self.at_least else value <= self.limit
         sign = ">=" if self.at_least else "<="
         unit = "x" if self.against_nginx else ""
-        shown = [f"{nginx:,.1f}", f"{weir:,.1f}", f"{value:,.2f}{unit}", f"{sign} {self.limit:g}{unit}"]
+        shown = ["" if math.isnan(nginx) else f"{nginx:,.1f}", f"{weir:,.1f}", f"{value:,.2f}{unit}", f"{sign} {self.limit:g}{unit}"]
         return [self.figure, *shown, "pass" if passed else "FAIL"], passed
 
 
@@ -205,6 +220,8 @@ BARS = [
     Bar("slow streams: failed", 0, against_nginx=False),
     Bar("slow streams: memory a stream, KB", 40, against_nginx=False),
     Bar("slow streams: CPU a chunk against a tenth of the connections", 1.5, against_nginx=False),
+    Bar("100,000 accounts: CPU a request against two accounts", 1.1, against_nginx=False),
+    Bar("100,000 accounts: seconds to start", 2, against_nginx=False),
     Bar("failed", 0, against_nginx=False),
 ]
 
@@ -406,6 +423,14 @@ parent = "company"
 since = 2025-01-01
 keys = [{{ id = "bench", secret = "{key}" }}]
 """
+    ACCOUNT = """
+[[accounts]]
+id = "account-{number}"
+plan = "team"
+parent = "company"
+since = 2025-01-01
+keys = [{{ id = "key-{number}", secret = "sk-weir-bench-{number}" }}]
+"""
     PRICES = """
 [[models]]
 model = "bench*"
@@ -417,14 +442,16 @@ output = "10.00"
 source = "the bench"
 """
 
-    def __init__(self, binary: pathlib.Path, folder: pathlib.Path, upstream: int, under: tuple = ()):
+    def __init__(self, binary: pathlib.Path, folder: pathlib.Path, upstream: int, under: tuple = (), accounts: int = 0):
         self.plain = self.streamed = free_port()
         self.admin = free_port()
         config = folder / "bench.toml"
         config.write_text(
             self.CONFIG.format(folder=folder, upstream=upstream, plain=self.plain, admin=self.admin, key=KEY)
+            + "".join(self.ACCOUNT.format(number=number) for number in range(accounts))
         )
         (folder / "bench-prices.toml").write_text(self.PRICES)
+        began = time.monotonic()
         with (folder / "weir.log").open("wb") as log:
             super().__init__([*under, binary, "serve", "-c", config], core=0, folder=folder, stdout=log, stderr=log)
         try:
@@ -433,6 +460,7 @@ source = "the bench"
             print((folder / "weir.log").read_text(errors="replace")[-4000:], file=sys.stderr)
             self.__exit__()
             raise
+        self.seconds_to_start = time.monotonic() - began
 
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:

@@ -53,7 +53,7 @@ def count() -> dict[str, int]:
                 dump.unlink()
             control(weir.process.pid, "--dump")
             [dump] = folder.glob("callgrind.out*")
-            return int(re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)[1])
+            return int(re.search(r"^(?:totals|summary): (\d+)", dump.read_text(errors="replace"), re.MULTILINE)[1])
 
         requests, streams = 200, 10
         load.run(weir.plain, connections=1, each=requests)
