@@ -5,6 +5,7 @@ import subprocess
 from decimal import Decimal
 
 from processes import wait_until, weir
+from upstream import SERVED
 
 # US dollars for 1,000,000 tokens, as the tests' price table has them.
 PRICES = {
@@ -35,10 +36,12 @@ MESSAGES = {
 
 
 def prices_toml() -> str:
+    """The price table, in which a model has the price of the one that serves it."""
+    table = PRICES | {model: PRICES[served] for model, served in SERVED.items()}
     return "".join(
         f'[[models]]\nmodel = "{model}"\n[[models.prices]]\nfrom = 2024-01-01\nsource = "test"\n'
         + "".join(f'{name} = "{price}"\n' for name, price in rates.items())
-        for model, rates in PRICES.items()
+        for model, rates in table.items()
     )
 
 

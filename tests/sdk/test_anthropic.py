@@ -7,9 +7,9 @@ import books
 import pydantic
 import pytest
 from conftest import KEYS
-from upstream import ANTHROPIC_ERRORS, CROWD, MESSAGES_USAGE, STRUCTURED, TEXT, TOOL
+from upstream import ANTHROPIC_ERRORS, CROWD, MESSAGES_USAGE, SERVED, STRUCTURED, TEXT, TOOL
 
-MODEL, SERVED = "claude-sonnet-4", "claude-sonnet-4-20250514"
+MODEL = "claude-sonnet-4"
 ASKED = {"model": MODEL, "max_tokens": 1000, "messages": [{"role": "user", "content": "Describe Weir, 漢字 and all."}]}
 WEATHER = {
     "name": "weather",
@@ -34,7 +34,7 @@ def client(gateway):
 
 
 def expect(gateway, user: str, streamed: bool) -> None:
-    gateway.books.expect(user, "messages", MODEL, SERVED, books.MESSAGES, streamed)
+    gateway.books.expect(user, "messages", MODEL, SERVED[MODEL], books.MESSAGES, streamed)
 
 
 def asked(user: str) -> dict:

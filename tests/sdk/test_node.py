@@ -7,8 +7,7 @@ import subprocess
 import books
 import pytest
 from processes import REPOSITORY
-
-SERVED = "gpt-4o-2024-08-06"
+from upstream import SERVED
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def driven(gateway):
     ],
 )
 def test_chat(driven, user, streamed):
-    driven.expect(user, "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed)
+    driven.expect(user, "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed)
 
 
 @pytest.mark.parametrize("user, streamed", [("node-responses", False), ("node-responses-stream", True)])

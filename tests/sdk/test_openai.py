@@ -8,10 +8,9 @@ import openai
 import pydantic
 import pytest
 from conftest import KEYS
-from upstream import CHAT_USAGE, CROWD, EMBEDDING, OPENAI_ERRORS, RESPONSES_USAGE, STRUCTURED, TEXT, TOOL
+from upstream import CHAT_USAGE, CROWD, EMBEDDING, OPENAI_ERRORS, RESPONSES_USAGE, SERVED, STRUCTURED, TEXT, TOOL
 
 MESSAGES = [{"role": "user", "content": "Describe Weir, 漢字 and all."}]
-SERVED = "gpt-4o-2024-08-06"
 WEATHER = {
     "type": "function",
     "function": {
@@ -47,12 +46,12 @@ def test_plain_chat(gateway, client):
     answer = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, user="plain")
     assert answer.choices[0].message.content == "".join(TEXT)
     assert answer.usage.to_dict() == CHAT_USAGE
-    gateway.books.expect("plain", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=False)
+    gateway.books.expect("plain", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=False)
 
 
 def test_the_request_id_header_is_the_ledgers(gateway, client):
     raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES, user="header")
-    entry = gateway.books.expect("header", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=False)
+    entry = gateway.books.expect("header", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=False)
     assert raw.headers["x-weir-request-id"] == entry["id"]
     assert raw.headers["x-request-id"] == "req_upstream"
 
@@ -63,7 +62,7 @@ def test_a_streamed_chat_without_usage_shows_no_trace_of_it(gateway, client):
     assert all("usage" not in chunk.model_fields_set for chunk in chunks)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "".join(TEXT)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    gateway.books.expect("stream", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=True)
+    gateway.books.expect("stream", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=True)
 
 
 def test_a_streamed_chat_that_asks_for_usage_gets_one_chunk_of_it(gateway, client):
@@ -79,14 +78,14 @@ def test_a_streamed_chat_that_asks_for_usage_gets_one_chunk_of_it(gateway, clien
     assert [chunk.usage.to_dict() for chunk in chunks if chunk.usage] == [CHAT_USAGE]
     assert chunks[-1].choices == []
     assert all(chunk.usage is None and "usage" in chunk.model_fields_set for chunk in chunks[:-1])
-    gateway.books.expect("stream-usage", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=True)
+    gateway.books.expect("stream-usage", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=True)
 
 
 def test_a_tool_call(gateway, client):
     answer = client.chat.completions.create(model="gpt-4o", messages=MESSAGES, tools=[WEATHER], user="tool")
     [call] = answer.choices[0].message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == (TOOL["name"], TOOL["arguments"])
-    gateway.books.expect("tool", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=False)
+    gateway.books.expect("tool", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=False)
 
 
 def test_a_streamed_tool_call_is_put_together_by_the_sdk(gateway, client):
@@ -95,13 +94,13 @@ def test_a_streamed_tool_call_is_put_together_by_the_sdk(gateway, client):
     [call] = final.choices[0].message.tool_calls
     assert call.function.parsed_arguments == TOOL["arguments"]
     assert final.usage is None
-    gateway.books.expect("tool-stream", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=True)
+    gateway.books.expect("tool-stream", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=True)
 
 
 def test_structured_output(gateway, client):
     answer = client.chat.completions.parse(model="gpt-4o", messages=MESSAGES, response_format=Person, user="parse")
     assert answer.choices[0].message.parsed == Person(**STRUCTURED)
-    gateway.books.expect("parse", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=False)
+    gateway.books.expect("parse", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=False)
 
 
 def test_streamed_structured_output(gateway, client):
@@ -109,7 +108,7 @@ def test_streamed_structured_output(gateway, client):
         model="gpt-4o", messages=MESSAGES, response_format=Person, user="parse-stream"
     ) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == Person(**STRUCTURED)
-    gateway.books.expect("parse-stream", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=True)
+    gateway.books.expect("parse-stream", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=True)
 
 
 def test_legacy_completions(gateway, client):
@@ -176,7 +175,7 @@ def test_fifty_streams_at_once(gateway):
             return await asyncio.gather(*[one(client, f"crowd-chat-{number}") for number in range(CROWD)])
 
     assert asyncio.run(all_of_them()) == ["".join(TEXT)] * CROWD
-    gateway.books.expect("crowd-chat-0", "chat.completions", "gpt-4o", SERVED, books.CHAT, streamed=True)
+    gateway.books.expect("crowd-chat-0", "chat.completions", "gpt-4o", SERVED["gpt-4o"], books.CHAT, streamed=True)
     entries = [entry for entry in gateway.books.export() if (entry["end_user"] or "").startswith("crowd-chat-")]
     assert len(entries) == len({entry["id"] for entry in entries}) == CROWD
     assert {entry["cost_usd"] for entry in entries} == {entries[0]["cost_usd"]}
@@ -214,7 +213,8 @@ def test_an_error_within_a_stream(gateway, client):
     with pytest.raises(openai.APIError, match="The server had an error"):
         list(client.chat.completions.create(model="gpt-breaks", messages=MESSAGES, stream=True, user="breaks"))
     [entry] = gateway.books.of("breaks")
-    assert (entry["outcome"], entry["usage_source"]) == ("upstream_failed", "counted")
+    assert entry["outcome"] == "upstream_failed"
+    assert entry["usage_source"] in ("counted", "estimated")
 
 
 def test_a_wrong_key(gateway):

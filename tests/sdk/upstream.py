@@ -13,6 +13,8 @@ import json
 import struct
 import threading
 
+# The dated names that models are served under.
+SERVED = {"gpt-4o": "gpt-4o-2024-08-06", "claude-sonnet-4": "claude-sonnet-4-20250514"}
 OPENAI_KEY = "upstream-openai-key"
 ANTHROPIC_KEY = "upstream-anthropic-key"
 CROWD = 50
@@ -349,7 +351,7 @@ def failure(model: str) -> int | None:
 
 def served(asked: dict) -> str:
     """The dated name that providers answer with."""
-    return {"gpt-4o": "gpt-4o-2024-08-06", "claude-sonnet-4": "claude-sonnet-4-20250514"}.get(asked["model"], asked["model"])
+    return SERVED.get(asked["model"], asked["model"])
 
 
 def chat_content(asked: dict) -> tuple[str | None, list | None]:
