@@ -100,6 +100,8 @@ struct Body {
     bytes: usize,
     bytes_max: usize,
     too_long: bool,
+    /// Whether it is an object, once the first byte has come: sound, images and lists report nothing, so they are not kept.
+    is_object: Option<bool>,
 }
 
 /// A kept chunk costs its handle, and may hold on to a larger buffer that it is a slice of: smaller ones are copied.
@@ -113,6 +115,7 @@ impl Body {
             bytes: 0,
             bytes_max,
             too_long: false,
+            is_object: None,
         }
     }
 
@@ -120,7 +123,7 @@ impl Body {
         if chunk.len() < SMALL_CHUNK_BYTES {
             return self.push_copy(chunk);
         }
-        if self.has_room(chunk.len()) {
+        if self.keeps(chunk) {
             if !self.gathered.is_empty() {
                 self.chunks.push(self.gathered.split().freeze());
             }
@@ -129,13 +132,21 @@ impl Body {
     }
 
     fn push_copy(&mut self, bytes: &[u8]) {
-        if self.has_room(bytes.len()) {
+        if self.keeps(bytes) {
             self.gathered.extend_from_slice(bytes);
         }
     }
 
-    fn has_room(&mut self, more: usize) -> bool {
-        self.bytes = self.bytes.saturating_add(more);
+    fn keeps(&mut self, more: &[u8]) -> bool {
+        if self.is_object.is_none() {
+            let first = more.iter().find(|byte| !byte.is_ascii_whitespace());
+            // 0xEF begins a byte order mark.
+            self.is_object = first.map(|first| matches!(first, b'{' | 0xef));
+        }
+        if self.is_object == Some(false) {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(more.len());
         if self.bytes > self.bytes_max && !self.too_long {
             self.too_long = true;
             self.chunks = Vec::new();

@@ -384,6 +384,33 @@ fn a_body_beyond_the_cap_passes_unread() {
 }
 
 #[test]
+fn an_answer_that_is_no_object_is_not_kept() {
+    for body in ["[1,2]", "\u{1}sound", "<html>"] {
+        let mut meter = Meter::new(MeterSettings {
+            endpoint: Endpoint::Other("audio.speech".into()),
+            dialect: Dialect::OpenAi,
+            event_stream: false,
+            encoding: None,
+            strip_usage: false,
+            caps: MeterCaps {
+                body_bytes: 10,
+                ..MeterCaps::default()
+            },
+        });
+        meter.push(" \n".into());
+        for _ in 0..10 {
+            meter.push(body.into());
+        }
+        let reading = meter.finish(End::Complete);
+        assert_eq!(
+            reading,
+            Reading::default(),
+            "nothing read, nothing given up"
+        );
+    }
+}
+
+#[test]
 fn a_bomb_passes_but_is_not_unpacked() {
     let bomb = vec![b'x'; 64 << 20];
     for encoding in [
