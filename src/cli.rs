@@ -5,6 +5,7 @@ pub mod account;
 pub mod advise;
 pub mod check;
 pub mod key;
+pub mod ledger;
 pub mod logging;
 pub mod margin;
 pub mod prices;
@@ -48,6 +49,9 @@ enum Command {
     /// Create, list, rotate and revoke keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Read the ledger.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Show revenue, cost and margin: by plan, account, model, key, upstream, tag or day.
     Margin(margin::MarginArgs),
     /// Find the price, and the limits, that make a plan reach a margin; proved on recorded traffic.
@@ -91,6 +95,12 @@ impl Cli {
             }
             Command::Account(command) => account::run(command, &load(path)?),
             Command::Key(command) => key::run(command, &load(path)?),
+            Command::Ledger(command) => {
+                let (config, store) = books(path)?;
+                let mut out = std::io::stdout().lock();
+                ledger::run(&command, &config, store.as_ref(), &mut out)?;
+                Ok(())
+            }
             Command::Margin(args) => {
                 let (config, store) = books(path)?;
                 print(&margin::run(&args, &config, store.as_ref(), now)?)

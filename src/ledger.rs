@@ -14,6 +14,7 @@
 
 mod codec;
 pub mod entry;
+pub mod export;
 mod intake;
 pub mod journal;
 pub mod json;
@@ -29,7 +30,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod store_tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -76,13 +77,6 @@ impl Settings {
             on_write: None,
         }
     }
-}
-
-/// Where the journals of a SQLite store are: beside the database file, which all its gateways share.
-pub fn sqlite_journal(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".journal");
-    path.into()
 }
 
 /// Why the ledger did not do what it was asked.
