@@ -140,7 +140,8 @@ impl Exchange {
         if let Some(note) = measured.note {
             entry.reason = Some(note.into());
         }
-        if measured.source == UsageSource::None {
+        // What a path without usage costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
+        if measured.source == UsageSource::None || self.question.unmetered {
             return;
         }
         let asked = self.question.model.as_ref();

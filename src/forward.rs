@@ -18,7 +18,7 @@ use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 use crate::headers;
 use crate::ledger::Outcome;
-use crate::measure::Question;
+use crate::measure::{CLIENT_CLOSED_REQUEST, Question};
 use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
 use crate::refuse::Refusal;
 use crate::request::{Frame, RequestBody};
@@ -436,6 +436,3 @@ impl Drop for Departure {
         });
     }
 }
-
-/// The status that the ledger has for a client that left before any head was sent (nginx's 499).
-const CLIENT_CLOSED_REQUEST: u16 = 499;

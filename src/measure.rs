@@ -49,6 +49,10 @@ impl Measured {
     }
 }
 
+/// The status that the ledger has for a client that left before any head was sent (nginx's 499): the upstream had the
+/// request, and bills it.
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// Measures one answer. Bounded in time and memory for any input: long texts are counted off the async threads, and
 /// estimated when there are too many of them.
 pub async fn measure(
@@ -73,7 +77,8 @@ pub async fn measure(
             UsageSource::Estimated,
         );
     }
-    if status >= 400 || !question.endpoint.is_metered() || reading.queued {
+    let refused = status >= 400 && status != CLIENT_CLOSED_REQUEST;
+    if refused || !question.endpoint.is_metered() || reading.queued {
         return Measured::default();
     }
     // An error in place of an answer, and nothing of an answer: nothing was to be paid.

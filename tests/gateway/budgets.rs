@@ -1,0 +1,161 @@
+//! A budget that cannot be overrun, by any number of clients at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use weir::money::Money;
+
+use crate::support::{Gateway, Reply, Upstream, chat_answer, config};
+
+fn account(limit: &str) -> String {
+    format!(
+        "[[plans]]\nid = \"team\"\nprice = \"0.00\"\nperiod = \"month\"\n[[plans.limits]]\n{limit}\n[[accounts]]\nid = \"acme\"\nplan = \"team\"\nsince = 2026-01-01\nkeys = [{{ id = \"acme-app\", secret = \"sk-acme\" }}]\n"
+    )
+}
+
+fn spent(entries: &[serde_json::Value]) -> Money {
+    entries
+        .iter()
+        .map(|entry| Money::parse(entry["cost_usd"].as_str().unwrap()).unwrap())
+        .sum()
+}
+
+/// 64 clients ask until they are told that the budget is spent. `body` is what each asks.
+async fn spend(gateway: &Gateway, body: &'static str) -> usize {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (client, refused) = (gateway.client(), Arc::clone(&refused));
+        clients.spawn(async move {
+            for _ in 0..200 {
+                let answer = client.post("/v1/chat/completions", body).await;
+                match answer.status.as_u16() {
+                    200 => {}
+                    429 => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        if answer.code() == "insufficient_quota" {
+                            assert_eq!(answer.header("x-should-retry"), Some("false"));
+                            return;
+                        }
+                        assert_eq!(answer.code(), "rate_limit_exceeded");
+                        assert!(answer.header("retry-after").is_some());
+                        tokio::task::yield_now().await;
+                    }
+                    status => panic!("{status}: {}", answer.text()),
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+    refused.load(Ordering::Relaxed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_clients_never_spend_more_than_a_dollar_and_can_spend_nearly_all_of_it() {
+    // 2,000 in and 500 out on gpt-4o: 0.005 + 0.005, a cent a request.
+    let upstream = Upstream::start(|_| {
+        Reply::json(200, chat_answer(2000, 500).replace("gpt-4o-mini", "gpt-4o"))
+    })
+    .await;
+    let limit = account("on = \"cost\"\nmax = \"1.00\"\nper = \"month\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let words: &'static str = Box::leak("word ".repeat(1980).into_boxed_str());
+    let body: &'static str = Box::leak(format!(r#"{{"model":"gpt-4o","max_tokens":500,"messages":[{{"role":"user","content":"{words}"}}]}}"#).into_boxed_str());
+    let refused = spend(&gateway, body).await;
+    assert!(refused > 0);
+    let entries = gateway.ledger();
+    let spent = spent(&entries);
+    assert!(spent <= Money::from_usd(1), "{spent} of 1.00");
+    assert!(
+        spent >= Money::parse("0.90").unwrap(),
+        "only {spent} of 1.00 could be used"
+    );
+    let last = entries
+        .iter()
+        .rfind(|entry| entry["outcome"] == "rejected")
+        .unwrap();
+    assert_eq!(last["reason"], "cost/month", "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_state_no_maximum_cannot_overrun_it_either_and_do_not_lock_it_up() {
+    // The upstream obeys the maximum that it is given, and would write 600 tokens otherwise.
+    let upstream = Upstream::start(|asked| {
+        let asked = asked.json();
+        let most = asked["max_tokens"]
+            .as_u64()
+            .or(asked["max_completion_tokens"].as_u64())
+            .unwrap_or(u64::MAX);
+        Reply::json(
+            200,
+            chat_answer(10, most.min(600)).replace("gpt-4o-mini", "gpt-4o"),
+        )
+    })
+    .await;
+    let limit = account("on = \"cost\"\nmax = \"1.00\"\nper = \"month\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    spend(
+        &gateway,
+        r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Tell me a story."}]}"#,
+    )
+    .await;
+    let spent = spent(&gateway.ledger());
+    assert!(spent <= Money::from_usd(1), "{spent} of 1.00");
+    assert!(
+        spent >= Money::parse("0.90").unwrap(),
+        "only {spent} of 1.00 could be used"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_spent_is_remembered_over_a_restart() {
+    let upstream = Upstream::start(|_| {
+        Reply::json(200, chat_answer(2000, 500).replace("gpt-4o-mini", "gpt-4o"))
+    })
+    .await;
+    let limit = account("on = \"cost\"\nmax = \"0.03\"\nper = \"month\"");
+    let mut gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o","max_tokens":500,"messages":[{"role":"user","content":"hi"}]}"#;
+    for _ in 0..2 {
+        assert_eq!(
+            gateway
+                .client()
+                .post("/v1/chat/completions", body)
+                .await
+                .status,
+            200
+        );
+    }
+    gateway.kill_and_restart().await;
+    let left = gateway.client().post("/v1/chat/completions", body).await;
+    assert_eq!(left.status, 200);
+    assert_eq!(
+        gateway
+            .client()
+            .post("/v1/chat/completions", body)
+            .await
+            .code(),
+        "insufficient_quota"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_requests_counts_requests() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let limit = account("on = \"requests\"\nmax = 3\nper = \"day\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+    for left in ["2", "1", "0"] {
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), Some("3"));
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some(left));
+    }
+    assert_eq!(
+        gateway
+            .client()
+            .post("/v1/chat/completions", body)
+            .await
+            .status,
+        429
+    );
+}

@@ -1,0 +1,104 @@
+//! A killed process loses no entry and books none twice.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support::{
+    ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
+};
+
+/// Rounds of load and kill; the long form of this test sets more.
+fn rounds() -> usize {
+    std::env::var("WEIR_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments() {
+    let upstream = Upstream::start(|asked| {
+        if asked.json()["stream"] == true {
+            Reply::events(chat_chunks(&["a", "b", "c"], Some((5, 3))))
+        } else {
+            Reply::json(200, chat_answer(5, 3))
+        }
+    })
+    .await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+    for _ in 0..rounds() {
+        let mut load = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let (client, seen) = (Client::new(gateway.address, "sk-acme"), Arc::clone(&seen));
+            load.spawn(async move {
+                let body = if number % 2 == 0 {
+                    CHAT.to_owned()
+                } else {
+                    CHAT.replacen('{', "{\"stream\":true,", 1)
+                };
+                loop {
+                    let Ok(response) = client
+                        .start("/v1/chat/completions", body.clone(), &[])
+                        .await
+                    else {
+                        return;
+                    };
+                    let id = response.headers()["x-weir-request-id"]
+                        .to_str()
+                        .unwrap()
+                        .to_owned();
+                    let Ok(_) = http_body_util::BodyExt::collect(response.into_body()).await else {
+                        return;
+                    };
+                    seen.lock().unwrap().insert(id);
+                }
+            });
+        }
+        // The moment is random on purpose: the rule must hold at every one.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(5..150))).await;
+        gateway.kill().await;
+        load.shutdown().await;
+        gateway.kill_and_restart().await;
+    }
+    let entries = gateway.ledger();
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for entry in &entries {
+        *times.entry(entry["id"].as_str().unwrap()).or_default() += 1;
+    }
+    assert!(
+        times.values().all(|times| *times == 1),
+        "an entry stands twice"
+    );
+    let seen = seen.lock().unwrap();
+    let missing = seen
+        .iter()
+        .filter(|id| !times.contains_key(id.as_str()))
+        .count();
+    assert_eq!(missing, 0, "of {} answers seen to their end", seen.len());
+    assert!(
+        seen.len() > rounds(),
+        "the load was no load: {} answers",
+        seen.len()
+    );
+    for entry in entries
+        .iter()
+        .filter(|entry| entry["outcome"] == "interrupted")
+    {
+        assert!(
+            !seen.contains(entry["id"].as_str().unwrap()),
+            "an answer seen to its end is called interrupted"
+        );
+    }
+    let interrupted = entries
+        .iter()
+        .filter(|entry| entry["outcome"] == "interrupted")
+        .count();
+    eprintln!(
+        "{} kills: {} answers seen to their end, {} entries, {interrupted} interrupted",
+        rounds(),
+        seen.len(),
+        entries.len()
+    );
+}

@@ -1,0 +1,19 @@
+//! The built gateway over real sockets: a scripted upstream behind it, clients before it, its ledger and metrics read as
+//! a user reads them. One module a rule.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected should stop where it is"
+)]
+
+mod support;
+
+mod budgets;
+mod crash;
+mod disconnects;
+mod passthrough;
+mod recordings;
+mod refusals;
+mod sums;

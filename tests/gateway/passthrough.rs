@@ -1,0 +1,227 @@
+//! Bytes pass untouched but for what a rule asks.
+
+use serde_json::Value;
+
+use crate::support::{ACME, CHAT, Gateway, Reply, Upstream, chat_answer, chat_chunks, config};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_reaches_the_upstream_byte_for_byte_with_the_upstreams_own_key() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(9, 3))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = "{ \"messages\":[{\"content\":\"\\u0041\",\"role\":\"user\"}],\n \"x_unknown\": 1.50e+1, \"model\":\"gpt-4o-mini\" }";
+    let answer = gateway
+        .client()
+        .post_with(
+            "/v1/chat/completions?x=1",
+            body,
+            &[
+                ("x-api-key", "sk-acme"),
+                ("x-custom", "kept"),
+                ("connection", "x-hop"),
+                ("x-hop", "dropped"),
+            ],
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    let asked = upstream.asked().remove(0);
+    assert_eq!(String::from_utf8(asked.body.clone()).unwrap(), body);
+    assert_eq!(asked.path, "/v1/chat/completions?x=1");
+    assert_eq!(asked.header("authorization"), Some("Bearer sk-upstream"));
+    assert_eq!(asked.header("x-custom"), Some("kept"));
+    assert_eq!(asked.header("x-api-key"), None);
+    assert_eq!(asked.header("x-hop"), None);
+    assert_eq!(asked.header("x-weir-tags"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_names_its_request_and_its_exact_cost() {
+    let upstream =
+        Upstream::start(|_| Reply::json(200, chat_answer(1000, 100)).header("x-upstream", "kept"))
+            .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let answer = gateway
+        .client()
+        .post_with(
+            "/v1/chat/completions",
+            CHAT,
+            &[("x-weir-tags", "feature=search,env=prod")],
+        )
+        .await;
+    // gpt-4o-mini: 0.15 and 0.60 dollars per million tokens.
+    assert_eq!(answer.header("x-weir-cost-usd"), Some("0.00021"));
+    assert_eq!(answer.header("x-upstream"), Some("kept"));
+    assert_eq!(answer.text(), chat_answer(1000, 100));
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["id"], answer.header("x-weir-request-id").unwrap());
+    assert_eq!(entry["cost_usd"], "0.00021");
+    assert_eq!(entry["usage"]["input_tokens"], 1000);
+    assert_eq!(entry["usage_source"], "reported");
+    assert_eq!(entry["outcome"], "completed");
+    assert_eq!(entry["tags"]["feature"], "search");
+    assert_eq!(entry["account"], "acme");
+    assert_eq!(entry["key"], "acme-app");
+    assert_eq!(entry["priced_by"]["model"], "gpt-4o-mini");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_did_not_ask_for_usage_never_sees_it_and_one_that_did_sees_it_once() {
+    let upstream = Upstream::start(|asked| {
+        let usage = asked.asks_usage().then_some((7, 2));
+        Reply::events(chat_chunks(&["Hel", "lo"], usage))
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let without = gateway
+        .client()
+        .post(
+            "/v1/chat/completions",
+            CHAT.replacen('{', "{\"stream\":true,", 1),
+        )
+        .await;
+    assert_eq!(without.text(), chat_chunks(&["Hel", "lo"], None).concat());
+    let asks = CHAT.replacen(
+        '{',
+        "{\"stream\":true,\"stream_options\":{\"include_usage\":true},",
+        1,
+    );
+    let with = gateway.client().post("/v1/chat/completions", asks).await;
+    assert_eq!(
+        with.text(),
+        chat_chunks(&["Hel", "lo"], Some((7, 2))).concat()
+    );
+    for entry in gateway.ledger_of(2).await {
+        assert_eq!(entry["usage"]["input_tokens"], 7, "{entry}");
+        assert_eq!(entry["usage"]["output_tokens"], 2, "{entry}");
+        assert_eq!(entry["usage_source"], "reported");
+        assert_eq!(entry["streamed"], true);
+        assert!(entry["first_token_ms"].is_number(), "{entry}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_passed_on_before_the_next_one_exists() {
+    let first = chat_chunks(&["One"], None).remove(0);
+    let upstream = Upstream::start({
+        let first = first.clone();
+        move |_| {
+            Reply::stream(crate::support::Body::Hangs(vec![
+                first.clone().into_bytes(),
+            ]))
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let mut answer = gateway
+        .client()
+        .start(
+            "/v1/chat/completions",
+            CHAT.replacen('{', "{\"stream\":true,", 1),
+            &[],
+        )
+        .await
+        .unwrap();
+    let frame = tokio::time::timeout(
+        std::time::Duration::from_secs(5),
+        http_body_util::BodyExt::frame(&mut answer),
+    )
+    .await;
+    let data = frame
+        .expect("the event comes alone")
+        .unwrap()
+        .unwrap()
+        .into_data()
+        .unwrap();
+    assert_eq!(data, first.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_changes_the_model_and_nothing_else() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let renaming = config(&upstream, ACME).replace(
+        "models = [\"*\"]",
+        "models = [\"*\"]\nrename = { \"gpt-4.5-preview\" = \"gpt-4o-mini\" }",
+    );
+    let gateway = Gateway::start(&renaming).await;
+    let body = CHAT.replace("gpt-4o-mini", "gpt-4.5-preview");
+    gateway
+        .client()
+        .post("/v1/chat/completions", body.clone())
+        .await;
+    assert_eq!(
+        String::from_utf8(upstream.asked()[0].body.clone()).unwrap(),
+        CHAT
+    );
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["model"], "gpt-4.5-preview");
+    assert_eq!(entry["served_model"], "gpt-4o-mini");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_path_is_passed_through_and_counted_as_unpriced() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let answer = gateway
+        .client()
+        .post("/v1/audio/transcriptions", "{\"model\":\"whisper-1\"}")
+        .await;
+    assert_eq!(answer.text(), "{\"text\":\"hi\"}");
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["endpoint"], "audio.transcriptions");
+    assert_eq!(entry["priced_by"], Value::Null);
+    assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_models_is_what_the_key_may_use() {
+    let upstream = Upstream::start(|_| Reply::json(500, "{}")).await;
+    let only = ACME.replace(
+        "secret = \"sk-acme\"",
+        "secret = \"sk-acme\", models = [\"gpt-4o*\"]",
+    );
+    let gateway = Gateway::start(&config(&upstream, &only)).await;
+    let list = gateway.client().get("/v1/models").await.json();
+    let ids: Vec<&str> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
+    assert!(
+        ids.contains(&"gpt-4o-mini") && ids.iter().all(|id| id.starts_with("gpt-4o")),
+        "{ids:?}"
+    );
+    let refused = gateway
+        .client()
+        .post(
+            "/v1/chat/completions",
+            CHAT.replace("gpt-4o-mini", "gpt-4.1"),
+        )
+        .await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (404, "model_not_found")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_megabytes_are_accepted_and_more_than_the_limit_is_not() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let image = "A".repeat(20 << 20);
+    let body = format!(
+        r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}],"model":"gpt-4o-mini"}}"#
+    );
+    let answer = gateway
+        .client()
+        .post("/v1/chat/completions", body.clone())
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(upstream.asked()[0].body.len(), body.len());
+    let too_large = gateway
+        .client()
+        .start("/v1/chat/completions", vec![b' '; 33 << 20], &[])
+        .await;
+    if let Ok(answer) = too_large {
+        assert_eq!(answer.status(), 413);
+    }
+}

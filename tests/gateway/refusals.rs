@@ -1,0 +1,140 @@
+//! What bad input gets, in the dialect that it came in.
+
+use crate::support::{ACME, Body, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_mistake_has_its_status_and_code_and_a_known_callers_are_in_the_ledger() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let routes = config(&upstream, ACME).replace("models = [\"*\"]", "models = [\"gpt-*\"]");
+    let gateway = Gateway::start(&routes).await;
+    let client = gateway.client();
+    let chat = "/v1/chat/completions";
+    for (key, code) in [("", "invalid_api_key"), ("sk-wrong", "invalid_api_key")] {
+        let answer = Client::new(gateway.address, key).post(chat, CHAT).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (401, code)
+        );
+    }
+    let cases = [
+        (
+            CHAT.replace("gpt-4o-mini", "llama-9"),
+            404,
+            "model_not_found",
+        ),
+        ("not json".to_owned(), 400, "invalid_request"),
+        ("{\"messages\":[]}".to_owned(), 400, "invalid_request"),
+        (
+            CHAT.replacen('{', "{\"model\":\"gpt-4o-mini\",", 1),
+            400,
+            "invalid_request",
+        ),
+        (
+            CHAT.replacen('{', "{\"stream\":\"yes\",", 1),
+            400,
+            "invalid_request",
+        ),
+        (
+            format!("{{\"model\":\"gpt-4o\",\"x\":{}", "[".repeat(100_000)),
+            400,
+            "invalid_request",
+        ),
+    ];
+    for (body, status, code) in &cases {
+        let answer = client.post(chat, body.clone()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (*status, *code),
+            "{}",
+            answer.text()
+        );
+        assert!(answer.header("x-weir-request-id").is_some());
+    }
+    let entries = gateway.ledger_of(cases.len()).await;
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry["outcome"] == "rejected" && entry["cost_usd"] == "0.00"),
+        "{entries:?}"
+    );
+    assert!(upstream.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anthropics_clients_get_anthropics_errors() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let answer = Client::new(gateway.address, "sk-wrong")
+        .post(
+            "/v1/messages",
+            "{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":1,\"messages\":[]}",
+        )
+        .await;
+    assert_eq!(answer.status, 401);
+    let body = answer.json();
+    assert_eq!(body["type"], "error");
+    assert_eq!(body["error"]["type"], "authentication_error");
+    assert_eq!(body["error"]["code"], "invalid_api_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_away_or_silent_or_closes_is_told_apart() {
+    let upstream = Upstream::start(|asked| {
+        let body = if asked.json()["model"] == "silent" {
+            Body::Silence
+        } else {
+            Body::Nothing
+        };
+        Reply {
+            status: 200,
+            headers: vec![],
+            body,
+        }
+    })
+    .await;
+    let away = "\n[[upstreams]]\nid = \"away\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[[routes]]\nmodels = [\"away\"]\nupstreams = [\"away\"]\n";
+    let text = config(&upstream, ACME)
+        .replace("first_byte = \"5s\"", "first_byte = \"300ms\"")
+        .replace("connect = \"2s\"", "connect = \"200ms\"");
+    let (before, after) = text.split_once("[[routes]]").unwrap();
+    let gateway = Gateway::start(&format!("{before}{away}[[routes]]{after}")).await;
+    let client = gateway.client();
+    for (model, status, code) in [
+        ("away", 502, "upstream_unreachable"),
+        ("silent", 504, "upstream_timeout"),
+        ("closes", 502, "upstream_unreachable"),
+    ] {
+        let answer = client
+            .post("/v1/chat/completions", CHAT.replace("gpt-4o-mini", model))
+            .await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (status, code),
+            "{model}"
+        );
+    }
+    for entry in gateway.ledger_of(3).await {
+        assert_eq!(entry["outcome"], "upstream_failed");
+        assert_eq!(entry["usage_source"], "none");
+    }
+    // A request that may have been processed was not sent again.
+    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(gateway.metric("weir_upstream_errors_total").await, 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstreams_own_error_reaches_the_client_unchanged() {
+    let error = r#"{"error":{"message":"Rate limit reached","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#;
+    let upstream =
+        Upstream::start(move |_| Reply::json(429, error).header("retry-after", "7")).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.text(), error);
+    assert_eq!(answer.header("retry-after"), Some("7"));
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(
+        (entry["outcome"].as_str(), entry["cost_usd"].as_str()),
+        (Some("upstream_failed"), Some("0.00"))
+    );
+}
