@@ -10,6 +10,8 @@ pub mod logging;
 pub mod margin;
 pub mod prices;
 mod progress;
+pub mod reconcile;
+pub mod reprice;
 pub mod serve;
 pub mod store;
 pub mod whatif;
@@ -59,6 +61,10 @@ enum Command {
     /// Show recorded traffic under other models, plan prices, limits or cache hits.
     #[command(name = "whatif")]
     WhatIf(whatif::WhatIfArgs),
+    /// Compare the ledger with a provider's own bill, by day and model.
+    Reconcile(reconcile::ReconcileArgs),
+    /// Apply late or corrected prices by correcting entries.
+    Reprice(reprice::RepriceArgs),
     /// The price table as it holds on a day.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
@@ -112,6 +118,15 @@ impl Cli {
             Command::WhatIf(args) => {
                 let (config, store) = books(path)?;
                 print(&whatif::run(&args, &config, store.as_ref(), now)?)
+            }
+            Command::Reconcile(args) => {
+                let (config, store) = books(path)?;
+                print(&reconcile::run(&args, &config, store.as_ref())?)
+            }
+            Command::Reprice(args) => {
+                let (config, store) = books(path)?;
+                let actor = store::actor();
+                print(&reprice::run(&args, &config, store.as_ref(), &actor, now)?)
             }
             Command::Prices(command) => prices::run(command, path),
         }

@@ -20,7 +20,9 @@ mod days;
 mod forecast;
 mod ratio;
 mod reading;
+pub mod reconcile;
 pub mod report;
+pub mod reprice;
 mod show;
 mod tally;
 pub mod tenure;
@@ -38,7 +40,10 @@ use crate::ledger::store::{Store, StoreError, TimeRange};
 pub use books::Books;
 pub use reading::Progress;
 pub use report::{Report, Row};
-pub use show::{advice_csv, advice_table, csv, table, what_if_csv, what_if_table};
+pub use show::{
+    advice_csv, advice_table, csv, reconciliation_csv, reconciliation_table, repriced_csv,
+    repriced_table, table, what_if_csv, what_if_table,
+};
 pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.
@@ -97,6 +102,20 @@ pub enum MarginError {
     /// A plan that does not exist.
     #[error("there is no plan {0}")]
     NoSuchPlan(PlanId),
+    /// An upstream that does not exist.
+    #[error("there is no upstream {0}")]
+    NoSuchUpstream(String),
+    /// A file that cannot be read.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file that is no bill.
+    #[error(transparent)]
+    Bill(#[from] reconcile::bill::BillError),
     /// A what-if that cannot be.
     #[error(transparent)]
     WhatIf(#[from] whatif::WhatIfError),

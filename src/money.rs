@@ -144,6 +144,11 @@ impl Money {
         self.0 as f64 / PICOS_PER_USD as f64
     }
 
+    /// The amount without its sign.
+    pub const fn abs(self) -> Money {
+        Money(self.0.saturating_abs())
+    }
+
     /// Whether the amount is below zero.
     pub const fn is_negative(self) -> bool {
         self.0 < 0

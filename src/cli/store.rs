@@ -31,12 +31,17 @@ pub fn pepper(config: &Config, store: &dyn Store) -> Result<Pepper, Failure> {
 
 /// A line of the audit log for a change made on the command line.
 pub fn audit(action: &str, subject: &str, detail: &serde_json::Value) -> AuditLine {
-    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
     AuditLine {
         at: Timestamp::now(),
-        actor: format!("cli {user}"),
+        actor: actor(),
         action: action.to_owned(),
         subject: subject.to_owned(),
         detail: detail.to_string(),
     }
+}
+
+/// Who is at the command line, for the audit log.
+pub fn actor() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    format!("cli {user}")
 }

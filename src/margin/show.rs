@@ -1,13 +1,17 @@
 //! Reports for people (tables) and spreadsheets (CSV).
 
-use std::collections::{HashMap, HashSet};
+mod advice;
+mod correction;
+mod what_if;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
+pub use advice::{advice_csv, advice_table};
+pub use correction::{reconciliation_csv, reconciliation_table, repriced_csv, repriced_table};
+pub use what_if::{what_if_csv, what_if_table};
+
 use super::By;
-use super::advise::{Advice, Standing};
 use super::report::{Report, Row};
-use super::whatif::WhatIf;
 use crate::money::Money;
 
 /// A table for a terminal: dollars to the cent, numbers grouped and to the right.
@@ -129,226 +133,6 @@ pub fn csv(report: &Report) -> String {
     ];
     lines.extend(report.rows.iter().chain([&report.total]).map(record));
     written(&lines)
-}
-
-/// What happened beside what would have, for a terminal.
-pub fn what_if_table(report: &WhatIf) -> String {
-    let mut table = plain_table(&[
-        name(report.actual.by),
-        "revenue $",
-        "would be $",
-        "cost $",
-        "would be $",
-        "margin $",
-        "would be $",
-        "difference $",
-    ]);
-    for (id, was, would_be) in beside(report) {
-        let of = |row: Option<&Row>, member: fn(&Row) -> Money| row.map_or(Money::ZERO, member);
-        let both = |member: fn(&Row) -> Money| (of(was, member), of(would_be, member));
-        let (revenue, cost, margin) = (
-            both(|row| row.revenue_usd),
-            both(|row| row.cost_usd),
-            both(|row| row.margin_usd),
-        );
-        let amounts = [
-            revenue.0,
-            revenue.1,
-            cost.0,
-            cost.1,
-            margin.0,
-            margin.1,
-            margin.1 - margin.0,
-        ];
-        table.add_row(std::iter::once(id.to_owned()).chain(amounts.map(dollars)));
-    }
-    to_the_right(&mut table);
-    let mut text = format!("{}  to  {}\n{table}\n", report.since, report.until);
-    text.push_str(&format!(
-        "difference in margin: {} (revenue {}, cost {}); accounts touched: {}, of which pay: {}\n",
-        dollars(report.difference_usd),
-        dollars(report.difference.revenue_usd),
-        dollars(report.difference.cost_usd),
-        grouped(report.touched_accounts),
-        grouped(report.touched_paying_accounts)
-    ));
-    let unpriced = report.whatif.total.unpriced_requests;
-    if unpriced > 0 {
-        text.push_str(&format!(
-            "UNPRICED: {} requests have no price and are in no cost above\n",
-            grouped(unpriced)
-        ));
-    }
-    if report.stopped_accounts > 0 {
-        text.push_str(&format!(
-            "stopped by limits: {} accounts\n",
-            grouped(report.stopped_accounts)
-        ));
-    }
-    for stopped in report.stopped.iter().take(10) {
-        text.push_str(&format!(
-            "  {}: first on {}, saves {} (paid {})\n",
-            stopped.account,
-            stopped.first,
-            dollars(stopped.saving_usd),
-            dollars(stopped.revenue_usd)
-        ));
-    }
-    for note in &report.notes {
-        text.push_str(&format!("note: {note}\n"));
-    }
-    text
-}
-
-/// What happened beside what would have, one line a row, the total last; amounts are exact.
-pub fn what_if_csv(report: &WhatIf) -> String {
-    let header = [
-        name(report.actual.by),
-        "actual_revenue_usd",
-        "whatif_revenue_usd",
-        "actual_cost_usd",
-        "whatif_cost_usd",
-        "actual_margin_usd",
-        "whatif_margin_usd",
-        "difference_usd",
-    ];
-    let mut lines = vec![header.map(str::to_owned).to_vec()];
-    for (id, was, would_be) in beside(report) {
-        let of = |row: Option<&Row>, member: fn(&Row) -> Money| row.map_or(Money::ZERO, member);
-        let mut line = vec![id.to_owned()];
-        let members: [fn(&Row) -> Money; 3] = [
-            |row| row.revenue_usd,
-            |row| row.cost_usd,
-            |row| row.margin_usd,
-        ];
-        for member in members {
-            line.extend([
-                of(was, member).to_string(),
-                of(would_be, member).to_string(),
-            ]);
-        }
-        let margin = |row: &Row| row.margin_usd;
-        line.push((of(would_be, margin) - of(was, margin)).to_string());
-        lines.push(line);
-    }
-    written(&lines)
-}
-
-/// Advice for a terminal.
-pub fn advice_table(advice: &Advice) -> String {
-    let mut table = plain_table(&[
-        "what",
-        "revenue $",
-        "cost $",
-        "margin $",
-        "margin %",
-        "in loss",
-        "accounts touched",
-    ]);
-    for (what, standing, touched) in lines(advice) {
-        table.add_row([
-            what,
-            dollars(standing.revenue_usd),
-            dollars(standing.cost_usd),
-            dollars(standing.margin_usd),
-            standing
-                .margin_ratio
-                .as_deref()
-                .map_or("-".to_owned(), percent),
-            grouped(standing.loss_making_accounts),
-            grouped(touched),
-        ]);
-    }
-    to_the_right(&mut table);
-    let mut text = format!(
-        "plan {}, {}  to  {}: target margin {}, {}\n{table}\n",
-        advice.plan,
-        advice.since,
-        advice.until,
-        percent(&advice.target_margin_ratio),
-        if advice.reached {
-            "reached as it is"
-        } else {
-            "not reached as it is"
-        }
-    );
-    for note in &advice.notes {
-        text.push_str(&format!("note: {note}\n"));
-    }
-    text
-}
-
-/// Advice as lines: the plan as it was, then each thing that would mend it; amounts are exact.
-pub fn advice_csv(advice: &Advice) -> String {
-    let header = [
-        "what",
-        "revenue_usd",
-        "cost_usd",
-        "margin_usd",
-        "margin_ratio",
-        "loss_making_accounts",
-        "touched_accounts",
-    ];
-    let mut all = vec![header.map(str::to_owned).to_vec()];
-    for (what, standing, touched) in lines(advice) {
-        all.push(vec![
-            what,
-            standing.revenue_usd.to_string(),
-            standing.cost_usd.to_string(),
-            standing.margin_usd.to_string(),
-            standing.margin_ratio.clone().unwrap_or_default(),
-            standing.loss_making_accounts.to_string(),
-            touched.to_string(),
-        ]);
-    }
-    written(&all)
-}
-
-fn lines(advice: &Advice) -> Vec<(String, &Standing, u64)> {
-    let mut lines = vec![("as it was".to_owned(), &advice.actual, 0)];
-    if let Some(price) = &advice.price {
-        let what = format!("price {}", price.price_usd);
-        lines.push((what, &price.whatif, price.touched_accounts));
-    }
-    for limit in &advice.limits {
-        let what = format!("limit {}", limit.limit);
-        lines.push((what, &limit.whatif, limit.touched_accounts));
-    }
-    lines
-}
-
-/// The rows of both reports by name, as the actual one orders them, those only in the what-if after them, the totals last.
-fn beside(report: &WhatIf) -> Vec<(&str, Option<&Row>, Option<&Row>)> {
-    let would_be: HashMap<&str, &Row> = report
-        .whatif
-        .rows
-        .iter()
-        .map(|row| (row.id.as_str(), row))
-        .collect();
-    let was: HashSet<&str> = report
-        .actual
-        .rows
-        .iter()
-        .map(|row| row.id.as_str())
-        .collect();
-    let both = report.actual.rows.iter().map(|row| {
-        let id = row.id.as_str();
-        (id, Some(row), would_be.get(id).copied())
-    });
-    let new = report
-        .whatif
-        .rows
-        .iter()
-        .filter(|row| !was.contains(row.id.as_str()));
-    let mut rows: Vec<_> = both
-        .chain(new.map(|row| (row.id.as_str(), None, Some(row))))
-        .collect();
-    rows.push((
-        "total",
-        Some(&report.actual.total),
-        Some(&report.whatif.total),
-    ));
-    rows
 }
 
 /// An empty table with lines only round its head.

@@ -6,11 +6,11 @@ use weir::margin::{Books, By};
 use weir::money::Money;
 use weir::plan::Amount;
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 use crate::world::*;
 
 /// Twenty subscribers at 200 dollars: one costs 30 dollars a day, the others 3 dollars every third day.
-fn world() -> (Memory, Books) {
+fn world() -> (Ledger, Books) {
     let prices = prices();
     let mut entries = Vec::new();
     let mut accounts = Vec::new();
@@ -35,7 +35,7 @@ fn world() -> (Memory, Books) {
         }
     }
     let books = Books::new([plan("pro", "200.00")], accounts, &[], &[]).unwrap();
-    (Memory::new(entries, Vec::new()), books)
+    (Ledger::new(entries, &[]), books)
 }
 
 fn ask(target_ppm: i32) -> Advice {
@@ -46,7 +46,7 @@ fn ask(target_ppm: i32) -> Advice {
         range: range("2025-03-01", "2025-04-01"),
     };
     advise(
-        &store,
+        &*store,
         &books,
         &prices(),
         &question,
@@ -61,7 +61,7 @@ fn margin_with(changes: Changes) -> (Money, Money) {
     let range = range("2025-03-01", "2025-04-01");
     let now = at("2025-04-02");
     let answer = what_if(
-        &store,
+        &*store,
         &books,
         &prices(),
         &changes,
@@ -133,9 +133,9 @@ fn a_plan_that_nobody_pays_for_gets_an_honest_no() {
         target_ppm: 300_000,
         range: range("2025-03-01", "2025-04-01"),
     };
-    let store = Memory::default();
+    let store = Ledger::default();
     let now = at("2025-04-02");
-    let advice = advise(&store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
+    let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
     assert_eq!(advice.price, None);
     assert!(advice.limits.is_empty());
     assert_eq!(advice.notes.len(), 4, "{:?}", advice.notes);
@@ -143,5 +143,5 @@ fn a_plan_that_nobody_pays_for_gets_an_honest_no() {
         plan: "gold".into(),
         ..question
     };
-    assert!(advise(&store, &books, &prices(), &unknown, now, &|_, _| {}).is_err());
+    assert!(advise(&*store, &books, &prices(), &unknown, now, &|_, _| {}).is_err());
 }

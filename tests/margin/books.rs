@@ -7,7 +7,7 @@ use weir::margin::{Books, By, MarginError};
 use weir::money::Money;
 use weir::plan::{Amount, Overage, OverageCharge, PaymentFee, Period, Plan};
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 use crate::world::*;
 
 fn books(
@@ -19,7 +19,7 @@ fn books(
 }
 
 fn revenue(books: &Books, since: &str, until: &str) -> Money {
-    let store = Memory::default();
+    let store = Ledger::default();
     report(&store, books, By::Plan, range(since, until), "2026-01-01")
         .total
         .revenue_usd
@@ -60,7 +60,7 @@ fn revenue_is_recognised_up_to_now_and_what_lies_ahead_is_projected() {
         vec![account("a", "pro", "2025-03-01")],
         &[],
     );
-    let store = Memory::default();
+    let store = Ledger::default();
     let whole = range("2025-03-01", "2025-04-01");
     let report = report(&store, &books, By::Plan, whole, "2025-03-11");
     assert_eq!(report.total.revenue_usd, usd("100"));
@@ -80,7 +80,7 @@ fn a_change_of_plan_splits_the_period_by_time() {
             event("a", "2025-03-20", on_plan("pro", "2025-03-01")),
         ],
     );
-    let store = Memory::default();
+    let store = Ledger::default();
     let march = range("2025-03-01", "2025-04-01");
     let report = report(&store, &books, By::Plan, march, "2025-05-01");
     assert_eq!(row(&report, "plus").revenue_usd, usd("10.50"));
@@ -116,7 +116,7 @@ fn trial_days_earn_nothing_and_the_payment_after_them_is_for_the_rest() {
     };
     pro.fixed_cost = usd("31.00");
     let books = books(vec![pro], vec![account("a", "pro", "2025-03-01")], &[]);
-    let store = Memory::default();
+    let store = Ledger::default();
     let figures = |since, until| {
         let report = report(&store, &books, By::Plan, range(since, until), "2026-01-01");
         let row = report.total;
@@ -202,7 +202,7 @@ fn what_is_used_beyond_the_quota_is_charged() {
             tokens(10_000_000, 0),
         ),
     ];
-    let store = Memory::new(entries, Vec::new());
+    let store = Ledger::new(entries, &[]);
     let earned = |above, charge, since, until| {
         let mut plan = plan("pro", "0");
         plan.overage = Some(Overage { above, charge });

@@ -6,13 +6,13 @@ use weir::money::Money;
 use weir::plan::Plan;
 use weir::tokens::Usage;
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 use crate::world::*;
 
-fn march(plan: Plan, entries: Vec<weir::ledger::Entry>) -> (Memory, Books) {
+fn march(plan: Plan, entries: Vec<weir::ledger::Entry>) -> (Ledger, Books) {
     let account = account("subscriber", plan.id.as_str(), "2025-03-01");
     let books = Books::new([plan], [account], &[], &[]).unwrap();
-    (Memory::new(entries, Vec::new()), books)
+    (Ledger::new(entries, &[]), books)
 }
 
 /// Thirty dollars of GPT-4o output on each of the first so many days of March 2025.
@@ -115,7 +115,7 @@ fn an_anthropic_plan_through_messages_counts_cache_reads_at_their_own_price() {
     assert_eq!(max.savings_usd.to_string(), "121.50");
 }
 
-fn mapped(store: &Memory, books: &Books, map: &str, month: (&str, &str)) -> WhatIf {
+fn mapped(store: &Ledger, books: &Books, map: &str, month: (&str, &str)) -> WhatIf {
     let changes = Changes {
         maps: vec![map.parse().unwrap()],
         ..Changes::default()
@@ -123,7 +123,7 @@ fn mapped(store: &Memory, books: &Books, map: &str, month: (&str, &str)) -> What
     let range = range(month.0, month.1);
     let now = at(month.1);
     what_if(
-        store,
+        &**store,
         books,
         &prices(),
         &changes,

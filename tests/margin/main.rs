@@ -10,7 +10,10 @@
 mod advise;
 mod books;
 mod headlines;
-mod memory;
+mod ledger;
+
+mod reconcile;
+mod reprice;
 mod scenario;
 mod whatif;
 mod world;

@@ -12,14 +12,14 @@ use weir::money::Money;
 use weir::plan::{Account, Period, Plan};
 use weir::tokens::Usage;
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 use crate::world::*;
 
 struct World {
     plans: Vec<Plan>,
     accounts: Vec<Account>,
     events: Vec<AccountEvent>,
-    store: Memory,
+    store: Ledger,
 }
 
 fn world(seed: u64) -> World {
@@ -113,7 +113,7 @@ fn world(seed: u64) -> World {
     World {
         plans,
         accounts,
-        store: Memory::new(entries, events.clone()),
+        store: Ledger::new(entries, &events),
         events,
     }
 }
@@ -217,7 +217,7 @@ fn spent(
     rows_of: impl Fn(&Entry) -> Vec<String>,
 ) -> BTreeMap<String, (Money, u64, u64, u64)> {
     let mut sums: BTreeMap<String, (Money, u64, u64, u64)> = BTreeMap::new();
-    for entry in world.store.entries.lock().unwrap().iter() {
+    for entry in &world.store.entries {
         if !(range.since..range.until).contains(&entry.started_at) {
             continue;
         }

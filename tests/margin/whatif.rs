@@ -7,11 +7,11 @@ use weir::margin::{Books, By};
 use weir::money::Money;
 use weir::tokens::Usage;
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 use crate::world::*;
 
 /// A heavy, a light and an idle subscriber in March 2025, and a team that pays nothing.
-fn world() -> (Memory, Books) {
+fn world() -> (Ledger, Books) {
     let prices = prices();
     let mut entries: Vec<Entry> = Vec::new();
     for day in 1..=30 {
@@ -55,7 +55,7 @@ fn world() -> (Memory, Books) {
         &[],
     )
     .unwrap();
-    (Memory::new(entries, Vec::new()), books)
+    (Ledger::new(entries, &[]), books)
 }
 
 fn ask(changes: &Changes, by: By) -> WhatIf {
@@ -63,7 +63,7 @@ fn ask(changes: &Changes, by: By) -> WhatIf {
     let range = range("2025-03-01", "2025-04-01");
     let now = at("2025-04-10");
     what_if(
-        &store,
+        &*store,
         &books,
         &prices(),
         changes,
@@ -188,12 +188,12 @@ fn a_parent_s_limit_counts_what_its_children_use() {
         &[],
     )
     .unwrap();
-    let store = Memory::new(entries, Vec::new());
+    let store = Ledger::new(entries, &[]);
     let changes = limit("team:cost=35/month");
     let range = range("2025-03-01", "2025-04-01");
     let now = at("2025-04-01");
     let answer = what_if(
-        &store,
+        &*store,
         &books,
         &prices,
         &changes,
@@ -213,7 +213,7 @@ fn a_window_that_was_open_when_the_range_begins_is_already_filled() {
     let range = range("2025-03-05", "2025-04-01");
     let now = at("2025-04-10");
     let answer = what_if(
-        &store,
+        &*store,
         &books,
         &prices(),
         &changes,
@@ -237,7 +237,7 @@ fn more_cache_hits_are_priced_as_cache_reads() {
     let moment = at("2025-03-03T10:00:00Z");
     let entries = vec![entry(&prices(), "heavy", "pro", "gpt-4o", moment, usage)];
     let (_, books) = world();
-    let store = Memory::new(entries, Vec::new());
+    let store = Ledger::new(entries, &[]);
     let cost = |ppm| {
         let changes = Changes {
             cache_hit_ppm: Some(ppm),
@@ -246,7 +246,7 @@ fn more_cache_hits_are_priced_as_cache_reads() {
         let range = range("2025-03-01", "2025-04-01");
         let now = at("2025-04-10");
         what_if(
-            &store,
+            &*store,
             &books,
             &prices(),
             &changes,
@@ -283,7 +283,7 @@ fn unpriced_traffic_gets_a_price_by_a_map_and_an_unknown_target_is_refused() {
     };
     let range = range("2025-03-01", "2025-04-01");
     let refused = what_if(
-        &store,
+        &*store,
         &books,
         &prices(),
         &unknown,

@@ -13,7 +13,7 @@ use weir::plan::{Account, PaymentFee, Period, Plan};
 use weir::price::{PriceRow, PriceTable, PricedBy, PricedModel, Rates};
 use weir::tokens::{Usage, UsageSource};
 
-use crate::memory::Memory;
+use crate::ledger::Ledger;
 
 pub(crate) fn at(text: &str) -> Timestamp {
     if text.contains('T') {
@@ -193,8 +193,8 @@ pub(crate) fn tokens(input: u64, output: u64) -> Usage {
     }
 }
 
-pub(crate) fn report(store: &Memory, books: &Books, by: By, range: TimeRange, now: &str) -> Report {
-    weir::margin::report(store, books, by, range, at(now), &|_, _| {}).unwrap()
+pub(crate) fn report(store: &Ledger, books: &Books, by: By, range: TimeRange, now: &str) -> Report {
+    weir::margin::report(&**store, books, by, range, at(now), &|_, _| {}).unwrap()
 }
 
 pub(crate) fn row<'a>(report: &'a Report, id: &str) -> &'a Row {
