@@ -11,9 +11,9 @@ use crate::price::CostByClass;
 use crate::tokens::Usage;
 
 /// Milliseconds of an hour.
-pub const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Milliseconds of a day.
-pub const DAY_MS: i64 = 24 * HOUR_MS;
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The figures of one rollup row.
 ///

@@ -20,7 +20,7 @@ pub(crate) fn sample(number: u64) -> Entry {
         Timestamp::from_millisecond(MARCH_MS + i64::try_from(number).unwrap() * 1000).unwrap();
     Entry {
         id: RequestId(uuid::Uuid::from_u128(
-            0x0195_4f00_0000_7000_8000_0000_0000_0000 + u128::from(number),
+            0x0195_4f10_0000_7000_8000_0000_0000_0000 + u128::from(number),
         )),
         started_at,
         ended_at: started_at + jiff::SignedDuration::from_millis(1250),
@@ -92,10 +92,10 @@ pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
         proptest::sample::select(vec!["chat.completions", "messages", "other"]),
     );
     let optional = (
-        proptest::option::of("[^\\p{Cc}]{0,20}"),
-        proptest::option::of("[^\\p{Cc}]{0,20}"),
+        proptest::option::of("[^\\p{Cc}]{1,20}"),
+        proptest::option::of("[^\\p{Cc}]{1,20}"),
         proptest::option::of("[a-z]{1,8}"),
-        proptest::option::of("[a-z]{0,8}"),
+        proptest::option::of("[a-z]{1,8}"),
         proptest::option::of("[^\\p{Cc}]{0,40}"),
         proptest::option::of("[^\\p{Cc}]{0,40}"),
     );
