@@ -17,6 +17,7 @@ use crate::admin;
 use crate::admit::Habits;
 use crate::config::{self, AlsoNamed, Config, StoreUrl};
 use crate::ledger::journal::Fsync;
+use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::{Ledger, LedgerError, Settings};
@@ -79,11 +80,7 @@ pub struct Running {
 pub fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match &store.url {
         StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
-        StoreUrl::Postgres(_) => {
-            return Err(StoreError::Refused(
-                "this build has no PostgreSQL store".into(),
-            ));
-        }
+        StoreUrl::Postgres(url) => Arc::new(PostgresStore::new(url)?),
     };
     store.migrate()?;
     Ok(store)
