@@ -55,7 +55,7 @@ def main() -> int:
     arguments.add_argument("--json", type=pathlib.Path, help="write every figure of every round to this file")
     asked = arguments.parse_args()
 
-    weir, load = asked.weir, asked.load
+    weir, load = (path and path.resolve() for path in (asked.weir, asked.load))
     if weir is None or load is None:
         build = ["cargo", "build", "--release", "--locked", "--bin", "weir", "--example", "load"]
         subprocess.run(build, cwd=REPOSITORY, check=True, timeout=3600)
