@@ -3,6 +3,7 @@
 mod gauges;
 mod rebuild;
 mod reload;
+mod seeder;
 mod start;
 mod warnings;
 mod webhook;

@@ -69,6 +69,11 @@ impl Quota {
         })
     }
 
+    /// Whether other gateways count in the same counters; these need no rebuild when this gateway starts.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.keeper, Keeper::Redis(_))
+    }
+
     /// To be called once, before requests. With shared counters it may take a second.
     pub async fn start(&self, now: Timestamp) {
         if let Keeper::Redis(redis) = &self.keeper {

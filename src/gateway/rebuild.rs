@@ -93,7 +93,8 @@ fn source(rule: &Rule) -> Source {
     }
 }
 
-fn sum(
+/// Reads the use of some limits in their present windows. Blocks.
+pub(super) fn sum(
     gateway: &Gateway,
     chains: &Chains,
     rules: &[Arc<Rule>],

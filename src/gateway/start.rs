@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::seeder::LedgerSeeder;
 use super::warnings::Warnings;
 use super::{Gateway, gauges, rebuild, reload, webhook};
 use crate::admin;
 use crate::admit::Habits;
-use crate::config::{self, AlsoNamed, Config, StoreUrl};
+use crate::config::{self, AlsoNamed, Config, QuotaBackend, StoreUrl};
 use crate::ledger::journal::Fsync;
 use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
@@ -24,7 +25,7 @@ use crate::ledger::{Ledger, LedgerError, Settings};
 use crate::listen::{self, Bounds, Certificates, CertificatesError, Connections, Listener};
 use crate::meter::count::{self, Counter, CounterSettings};
 use crate::metrics::{Also, Metrics};
-use crate::quota::Quota;
+use crate::quota::{LinkError, Quota, RedisSettings, Seeder};
 use crate::request;
 use crate::secret::Pepper;
 use crate::snapshot::{Snapshot, SnapshotError};
@@ -38,6 +39,9 @@ pub enum StartError {
     /// The journal cannot be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    /// The shared counters' address cannot be used.
+    #[error("quota: {0}")]
+    Quota(#[from] LinkError),
     /// An upstream cannot be set up.
     #[error("{0}")]
     Snapshot(#[from] SnapshotError),
@@ -115,7 +119,8 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         );
     }
     let snapshot = Arc::new(Snapshot::build(config.clone(), stored, &pepper, None)?);
-    let quota = quota(&config.quota);
+    let seeder = Arc::new(LedgerSeeder::default());
+    let quota = quota(&config.quota, &seeder)?;
     let gateway = Arc::new(Gateway {
         snapshot: ArcSwap::new(Arc::clone(&snapshot)),
         pepper,
@@ -131,7 +136,13 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         warnings: Warnings::default(),
         reloading: tokio::sync::Mutex::new(()),
     });
-    rebuild::all(&gateway, &snapshot, Timestamp::now()).await?;
+    seeder.attach(&gateway);
+    if gateway.quota.is_shared() {
+        gateway.quota.start(Timestamp::now()).await;
+        tokio::spawn(keep_shared(Arc::downgrade(&gateway)));
+    } else {
+        rebuild::all(&gateway, &snapshot, Timestamp::now()).await?;
+    }
     reload::record_plans(&gateway, &snapshot).await?;
 
     let running = listen(gateway, &config).await?;
@@ -234,6 +245,9 @@ impl Running {
         let settled = tokio::time::timeout(FLUSH_TIME, gateway.tasks.wait())
             .await
             .is_ok();
+        // What shared counters could not be told before.
+        let told = gateway.quota.tick(Timestamp::now());
+        let settled = tokio::time::timeout(FLUSH_TIME, told).await.is_ok() && settled;
         let ledger = gateway.ledger.clone();
         let flushed = tokio::task::spawn_blocking(move || ledger.shutdown(FLUSH_TIME)).await;
         let flushed = match flushed {
@@ -320,7 +334,25 @@ fn ledger_settings(store: &config::Store, metrics: &Arc<Metrics>) -> Settings {
     }
 }
 
-fn quota(settings: &config::Quota) -> Quota {
-    let _ = settings;
-    Quota::memory()
+fn quota(settings: &config::Quota, seeder: &Arc<LedgerSeeder>) -> Result<Quota, StartError> {
+    let QuotaBackend::Redis(redis) = &settings.backend else {
+        return Ok(Quota::memory());
+    };
+    let settings = RedisSettings {
+        redis: redis.clone(),
+        timeout: settings.timeout,
+        fail: settings.fail,
+        gateways: settings.gateways,
+    };
+    let seeder = Arc::clone(seeder) as Arc<dyn Seeder>;
+    Ok(Quota::redis(&settings, seeder)?)
+}
+
+/// Keeps shared counters going as long as the gateway is there: requests that are drained hold theirs too.
+async fn keep_shared(gateway: Weak<Gateway>) {
+    while let Some(gateway) = gateway.upgrade() {
+        gateway.quota.tick(Timestamp::now()).await;
+        drop(gateway);
+        tokio::time::sleep(Quota::TICK).await;
+    }
 }

@@ -15,7 +15,10 @@
 //! **When Redis is away**, requests are refused (`fail = "closed"`), or held to this gateway's share of what was left when
 //! Redis was last heard of (`fail = "open"`), and booked when it is back.
 
+mod delivery;
+mod lease;
 mod link;
+mod outage;
 mod rebuild;
 mod script;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::delivery::Owed;
 use self::link::Link;
 pub use self::link::LinkError;
 pub use self::rebuild::Seeder;
@@ -35,13 +39,11 @@ use self::script::{Answer, Arguments, SCRIPTS, more_units};
 use super::chain::Rule;
 use super::memory::{MemoryQuota, SETTLE_LATE_MS};
 use super::{
-    Bound, CounterId, CounterState, Crossing, Demand, Denied, ReserveError, SettleError, Settled,
-    Use,
+    Bound, CounterId, CounterState, Demand, Denied, ReserveError, SettleError, Settled, Use,
 };
 use crate::config::quota::{QuotaFailure, Redis};
 use crate::ids::{AccountId, RequestId};
-use crate::money::Money;
-use crate::plan::{Amount, Measure};
+use crate::plan::Measure;
 
 /// How shared quotas are kept.
 #[derive(Clone, Debug)]
@@ -99,13 +101,6 @@ struct Open {
 }
 
 #[derive(Clone, Debug)]
-struct Owed {
-    id: RequestId,
-    open: Open,
-    actual: Option<Demand>,
-}
-
-#[derive(Clone, Debug)]
 struct Last {
     rule: Arc<Rule>,
     window_end_ms: i64,
@@ -129,11 +124,7 @@ impl RedisQuota {
     const GATHER: Duration = Duration::from_millis(1_000);
     /// How long a request waits for a rebuild.
     const REBUILD_WAIT: Duration = Duration::from_millis(2_500);
-    /// The most settlements that wait for Redis.
-    const OWED_MAX: usize = 1 << 20;
     const LAST_MAX: usize = 200_000;
-    /// Trees whose reservations are renewed at the same time.
-    const TREES_AT_ONCE: usize = 32;
 
     /// Connects to nothing yet. Must be called inside a Tokio runtime.
     ///
@@ -371,242 +362,6 @@ impl RedisQuota {
         super::memory::fullest(present.map(|last| (&last.rule, last.state)), count)
     }
 
-    /// To be called once at start, before requests: says that this gateway is there. If Redis was found empty, it waits
-    /// until other gateways have noticed that too, about a second.
-    pub async fn start(self: &Arc<Self>, now: Timestamp) {
-        self.advance(now);
-        self.meet_store(now).await;
-        self.let_others_register().await;
-    }
-
-    /// Renews this gateway's reservations, notices lost data, and delivers what Redis is still owed. To be called every
-    /// [`RedisQuota::TICK`].
-    pub async fn tick(self: &Arc<Self>, now: Timestamp) {
-        let latest_ms = self.advance(now);
-        self.meet_store(now).await;
-        if !self.is_up() {
-            return;
-        }
-        let mut trees = tokio::task::JoinSet::new();
-        for (root, requests) in self.open_by_root(latest_ms) {
-            if trees.len() >= Self::TREES_AT_ONCE {
-                trees.join_next().await;
-            }
-            let quota = Arc::clone(self);
-            trees.spawn(async move { quota.renew(&root, &requests, now).await });
-        }
-        while trees.join_next().await.is_some() {}
-        self.deliver_owed(now).await;
-        let node = self.lock();
-        if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
-            // All that was admitted while Redis was away is booked there now.
-            self.share.clear();
-        }
-    }
-
-    async fn renew(
-        self: &Arc<Self>,
-        root: &AccountId,
-        requests: &[(RequestId, i64)],
-        now: Timestamp,
-    ) {
-        let latest_ms = self.advance(now);
-        let known = self.lock().epochs.get(root).cloned();
-        for some in requests.chunks(500) {
-            let mut arguments = Arguments::new(known.as_deref().unwrap_or_default(), latest_ms);
-            for (id, expires_ms) in some {
-                arguments.text(id.to_string());
-                arguments.number((*expires_ms).min(latest_ms.saturating_add(self.lease_ms)));
-            }
-            let Ok(answer) = self.call(root, &SCRIPTS.renew, &arguments).await else {
-                return;
-            };
-            if answer.first().map(String::as_str) != Some("ok") {
-                // No waiting for the rebuild here: other trees want their turn.
-                let _ = self.step(root).await;
-                return;
-            }
-        }
-        if let Some(epoch) = known {
-            self.register(root, &epoch).await;
-        }
-    }
-
-    fn open_by_root(&self, latest_ms: i64) -> HashMap<AccountId, Vec<(RequestId, i64)>> {
-        let mut node = self.lock();
-        node.open
-            .retain(|_, open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms);
-        let mut roots: HashMap<AccountId, Vec<(RequestId, i64)>> = HashMap::new();
-        for (id, open) in &node.open {
-            if let Some(of_root) = roots.get_mut(&open.root) {
-                of_root.push((*id, open.expires_ms));
-            } else {
-                roots.insert(open.root.clone(), vec![(*id, open.expires_ms)]);
-            }
-        }
-        roots
-    }
-
-    /// Takes an open request off this gateway's list: from here on nobody else settles it.
-    fn take(&self, id: RequestId, latest_ms: i64) -> Result<Open, SettleError> {
-        let open = self.lock().open.remove(&id);
-        open.filter(|open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms)
-            .ok_or(SettleError::AlreadyEnded)
-    }
-
-    /// Settles or releases in Redis, now or, if that fails, at a later tick. It runs on when the caller is gone.
-    async fn deliver(
-        self: &Arc<Self>,
-        owed: Owed,
-        now: Timestamp,
-    ) -> Result<Vec<Crossing>, SettleError> {
-        let quota = Arc::clone(self);
-        let delivery = tokio::spawn(async move {
-            match quota.try_deliver(&owed, true, now).await {
-                Ok(crossings) => crossings.ok_or(SettleError::AlreadyEnded),
-                Err(_) => {
-                    let mut node = quota.lock();
-                    if node.owed.len() < Self::OWED_MAX {
-                        node.owed.push_back(owed);
-                    }
-                    Ok(Vec::new())
-                }
-            }
-        });
-        delivery.await.unwrap_or(Ok(Vec::new()))
-    }
-
-    async fn deliver_owed(&self, now: Timestamp) {
-        loop {
-            let Some(owed) = self.lock().owed.pop_front() else {
-                return;
-            };
-            if self.try_deliver(&owed, false, now).await.is_err() {
-                self.lock().owed.push_front(owed);
-                return;
-            }
-        }
-    }
-
-    /// `Ok(None)` if Redis knows nothing of the request: it was settled before. What was admitted while Redis was away
-    /// is registered first, so that a repeated delivery is known as one.
-    async fn try_deliver(
-        &self,
-        owed: &Owed,
-        just_ended: bool,
-        now: Timestamp,
-    ) -> Result<Option<Vec<Crossing>>, TreeError> {
-        let (open, root) = (&owed.open, &owed.open.root);
-        let known = self.lock().epochs.get(root).cloned();
-        let Some(mut epoch) = open.epoch.clone().or(known) else {
-            // This gateway never heard of the tree in Redis: the rebuild finds the entry in the ledger.
-            return Ok(Some(Vec::new()));
-        };
-        if open.epoch.is_none() && owed.actual.is_none() {
-            return Ok(Some(Vec::new()));
-        }
-        let mut is_booked = open.epoch.is_some();
-        // Each turn but the last finds that the data was lost meanwhile: a few are enough.
-        for _ in 0..4 {
-            let answer = match is_booked {
-                true => {
-                    self.call(
-                        root,
-                        &SCRIPTS.settle,
-                        &self.settle_arguments(owed, &epoch, now),
-                    )
-                    .await?
-                }
-                false => self.join(owed.id, open, &epoch).await?,
-            };
-            let mut answer = Answer::new(answer);
-            match (answer.text().as_str(), is_booked) {
-                ("ok", true) => return Ok(Some(read_crossings(owed, &mut answer, now))),
-                ("ok", false) => is_booked = true,
-                ("epoch", _) => {
-                    let (present, state) = (answer.text(), answer.text());
-                    // A rebuild leaves out what registers before it reads the ledger. Later it depends on whether the
-                    // entry was in the ledger by then: hardly, if the request has ended only now.
-                    if present.is_empty() || (state != "rebuild" && !just_ended) {
-                        return Ok(Some(Vec::new()));
-                    }
-                    (epoch, is_booked) = (present.into(), false);
-                }
-                _ => return Ok(None),
-            }
-        }
-        Err(TreeError::Rebuild)
-    }
-
-    fn settle_arguments(&self, owed: &Owed, epoch: &str, now: Timestamp) -> Arguments {
-        let mut arguments = Arguments::new(epoch, self.latest_ms.load(Ordering::Relaxed));
-        let bounds = present(&owed.open.bounds, now);
-        arguments.text(owed.id.to_string());
-        arguments.number(bounds.len() as i128);
-        for bound in &bounds {
-            let on = bound.rule.counter.on();
-            arguments.counter(bound);
-            arguments.number(bound.window.start_ms);
-            arguments.cell(bound);
-            arguments.lifetime(bound, now.as_millisecond());
-            arguments.amount(match &owed.actual {
-                Some(actual) if on != Measure::Concurrent => actual.units(on),
-                _ => 0,
-            });
-            arguments.flag(bound.rule.counts);
-            arguments.flag(owed.warns(bound));
-        }
-        arguments
-    }
-
-    /// Admits to this gateway's share of what was left when Redis was last heard of.
-    fn reserve_share(
-        &self,
-        id: RequestId,
-        root: AccountId,
-        bounds: &mut [Bound],
-        demand: &Demand,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<(), ReserveError> {
-        let mut node = self.lock();
-        let mut shares: Vec<Bound> = bounds
-            .iter()
-            .map(|bound| self.share_of(bound, &node, now))
-            .collect();
-        let answer = self.share.reserve(id, &mut shares, demand, now, expires_at);
-        for (bound, share) in bounds.iter_mut().zip(&shares) {
-            bound.state = share.state;
-        }
-        answer?;
-        let open = Open {
-            root,
-            epoch: None,
-            bounds: bounds.to_vec(),
-            demand: *demand,
-            expires_ms: expires_at.as_millisecond(),
-            shared_locally: true,
-        };
-        node.open.insert(id, open);
-        Ok(())
-    }
-
-    fn share_of(&self, bound: &Bound, node: &Node, now: Timestamp) -> Bound {
-        let last = node.last_of(bound, now);
-        let taken = last.used.saturating_add(last.reserved);
-        let left = bound.rule.max.units().saturating_sub(taken).max(0);
-        let share = left / self.gateways;
-        let mut rule = Rule::clone(&bound.rule);
-        rule.max = match rule.max {
-            Amount::Money(_) => Amount::Money(Money::from_picos(share)),
-            Amount::Count(_) => Amount::Count(u64::try_from(share).unwrap_or(u64::MAX)),
-        };
-        Bound {
-            rule: Arc::new(rule),
-            ..bound.clone()
-        }
-    }
-
     fn note_more(&self, id: RequestId, more: &Demand) -> Result<(), ReserveError> {
         let mut node = self.lock();
         let open = node.open.get_mut(&id).ok_or(ReserveError::WrongState)?;
@@ -667,36 +422,6 @@ impl std::fmt::Debug for RedisQuota {
             .field("fail", &self.fail)
             .finish_non_exhaustive()
     }
-}
-
-impl Owed {
-    /// A release gives no warnings.
-    fn warns(&self, bound: &Bound) -> bool {
-        self.actual.is_some() && !bound.rule.warn_at_ppm.is_empty()
-    }
-}
-
-fn read_crossings(owed: &Owed, answer: &mut Answer, now: Timestamp) -> Vec<Crossing> {
-    let mut crossings = Vec::new();
-    for bound in present(&owed.open.bounds, now)
-        .into_iter()
-        .filter(|bound| owed.warns(bound))
-    {
-        let peak = answer.amount();
-        let state = answer.state();
-        for mark_ppm in bound.rule.warn_at_ppm.iter().copied() {
-            let mark = bound.rule.mark_units(mark_ppm);
-            if peak < mark && mark <= state.used {
-                crossings.push(Crossing {
-                    rule: Arc::clone(&bound.rule),
-                    window: bound.window,
-                    mark_ppm,
-                    state,
-                });
-            }
-        }
-    }
-    crossings
 }
 
 /// Bounds of an open request as of now: a rolling window has moved on, the cell that it is booked in has not.

@@ -5,7 +5,8 @@ use super::super::naive::{
 };
 use super::*;
 use crate::money::Money;
-use crate::plan::{Action, Amount, Limit, Window};
+use crate::period::WindowSpan;
+use crate::plan::{Action, Amount, Limit, Measure, Window};
 use crate::quota::chain::Chain;
 use proptest::prelude::*;
 

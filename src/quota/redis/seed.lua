@@ -2,7 +2,7 @@
 -- ARGV: epoch, latest, a name under which this is done once or '', number of limits, then each limit.
 if tree[1] ~= epoch then return other_epoch() end
 local once, count = argument(), tonumber(argument())
-if once ~= '' and not redis.call('SET', prefix .. 'once:' .. once, '1', 'NX', 'PX', DAY_MS) then return { 'ok' } end
+if once ~= '' and not redis.call('SET', prefix .. 'once:' .. once, '1', 'NX', 'PX', 400 * DAY_MS) then return { 'ok' } end
 for _ = 1, count do
   local name, kind, window_start, field = argument(), argument(), tonumber(argument()), argument()
   local kept, ttl, units = tonumber(argument()), argument(), amount(argument(), argument())

@@ -11,7 +11,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::config::quota::RedisTopology;
-use crate::plan::{Action, Limit, Window};
+use crate::money::Money;
+use crate::plan::{Action, Amount, Limit, Window};
 use crate::quota::chain::Chain;
 use crate::quota::naive::{
     ACCOUNTS, Naive, START_MS, STEP_BACK_MS, Step, any_chains, any_steps, percent_of, single,

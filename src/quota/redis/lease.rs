@@ -1,0 +1,91 @@
+//! Leases: a gateway says every moment that its requests are still open, and so notices that Redis has lost them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::script::{Arguments, SCRIPTS};
+use super::{RedisQuota, SETTLE_LATE_MS};
+use crate::ids::{AccountId, RequestId};
+
+impl RedisQuota {
+    /// Trees whose reservations are renewed at the same time.
+    const TREES_AT_ONCE: usize = 32;
+
+    /// To be called once at start, before requests: says that this gateway is there. If Redis was found empty, it waits
+    /// until other gateways have noticed that too, about a second.
+    pub async fn start(self: &Arc<Self>, now: Timestamp) {
+        self.advance(now);
+        self.meet_store(now).await;
+        self.let_others_register().await;
+    }
+
+    /// Renews this gateway's reservations, notices lost data, and delivers what Redis is still owed. To be called every
+    /// [`RedisQuota::TICK`].
+    pub async fn tick(self: &Arc<Self>, now: Timestamp) {
+        let latest_ms = self.advance(now);
+        self.meet_store(now).await;
+        if !self.is_up() {
+            return;
+        }
+        let mut trees = tokio::task::JoinSet::new();
+        for (root, requests) in self.open_by_root(latest_ms) {
+            if trees.len() >= Self::TREES_AT_ONCE {
+                trees.join_next().await;
+            }
+            let quota = Arc::clone(self);
+            trees.spawn(async move { quota.renew(&root, &requests, now).await });
+        }
+        while trees.join_next().await.is_some() {}
+        self.deliver_owed(now).await;
+        let node = self.lock();
+        if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
+            // All that was admitted while Redis was away is booked there now.
+            self.share.clear();
+        }
+    }
+
+    async fn renew(
+        self: &Arc<Self>,
+        root: &AccountId,
+        requests: &[(RequestId, i64)],
+        now: Timestamp,
+    ) {
+        let latest_ms = self.advance(now);
+        let known = self.lock().epochs.get(root).cloned();
+        for some in requests.chunks(500) {
+            let mut arguments = Arguments::new(known.as_deref().unwrap_or_default(), latest_ms);
+            for (id, expires_ms) in some {
+                arguments.text(id.to_string());
+                arguments.number((*expires_ms).min(latest_ms.saturating_add(self.lease_ms)));
+            }
+            let Ok(answer) = self.call(root, &SCRIPTS.renew, &arguments).await else {
+                return;
+            };
+            if answer.first().map(String::as_str) != Some("ok") {
+                // No waiting for the rebuild here: other trees want their turn.
+                let _ = self.step(root).await;
+                return;
+            }
+        }
+        if let Some(epoch) = known {
+            self.register(root, &epoch).await;
+        }
+    }
+
+    fn open_by_root(&self, latest_ms: i64) -> HashMap<AccountId, Vec<(RequestId, i64)>> {
+        let mut node = self.lock();
+        node.open
+            .retain(|_, open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms);
+        let mut roots: HashMap<AccountId, Vec<(RequestId, i64)>> = HashMap::new();
+        for (id, open) in &node.open {
+            if let Some(of_root) = roots.get_mut(&open.root) {
+                of_root.push((*id, open.expires_ms));
+            } else {
+                roots.insert(open.root.clone(), vec![(*id, open.expires_ms)]);
+            }
+        }
+        roots
+    }
+}
