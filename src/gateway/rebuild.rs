@@ -1,18 +1,21 @@
-//! Counters of limits from the ledger: at start, and for limits that are new.
+//! Counters of limits from the ledger: at start, for limits that are new.
 //!
 //! Long windows are summed from rollups, and only what is younger than the last full hour from entries, so that a start
 //! costs the same with a thousand entries and with ten million.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{FLUSH_TIMEOUT, Gateway, StartError};
-use crate::ledger::Outcome;
+use crate::ids::{AccountId, KeyId};
 use crate::ledger::store::{EntryFilter, Grain, RollupRow, StoreError, TimeRange};
+use crate::ledger::{Entry, Outcome};
+use crate::period::WindowSpan;
 use crate::plan::{Measure, Window};
 use crate::quota::chain::{Chains, Rule};
-use crate::quota::{Bound, Demand, Owner, Use};
+use crate::quota::{Bound, CounterId, Demand, Owner, Use};
 use crate::snapshot::Snapshot;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -26,13 +29,8 @@ pub(super) async fn all(
     snapshot: &Arc<Snapshot>,
     now: Timestamp,
 ) -> Result<(), StartError> {
-    let rules: Vec<Arc<Rule>> = snapshot
-        .chains
-        .rules()
-        .filter(|rule| rule.counts && rule.counter.per().is_some())
-        .cloned()
-        .collect();
-    seed(gateway, snapshot, rules, now).await
+    let rules = snapshot.chains.rules().filter(|rule| is_summed(rule));
+    seed(gateway, snapshot, rules.cloned().collect(), now).await
 }
 
 /// Seeds the counters that a new snapshot has and the old one had not.
@@ -69,8 +67,13 @@ async fn seed(
     Ok(())
 }
 
+/// Rules that share a counter are summed once; concurrency has no past.
+fn is_summed(rule: &Rule) -> bool {
+    rule.counts && rule.counter.per().is_some()
+}
+
 /// From which rows a rule's use is summed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// Days, then today's hours, then entries.
     Days,
@@ -80,16 +83,163 @@ enum Source {
     Entries,
 }
 
-fn source(rule: &Rule) -> Source {
-    // Rollups by day do not tell keys apart.
-    let by_key = matches!(rule.counter.owner(), Owner::Key(_));
-    match rule.counter.per() {
-        Some(Window::Day | Window::Week | Window::Month | Window::Period) if by_key => {
-            Source::Hours
+impl Source {
+    fn of(rule: &Rule) -> Source {
+        // Rollups by day do not tell keys apart.
+        let by_key = matches!(rule.counter.owner(), Owner::Key(_));
+        match rule.counter.per() {
+            Some(Window::Day | Window::Week | Window::Month | Window::Period) if by_key => {
+                Source::Hours
+            }
+            Some(Window::Day | Window::Week | Window::Month | Window::Period) => Source::Days,
+            Some(Window::Rolling(ms)) if ms >= ROLLING_BY_HOUR_MS => Source::Hours,
+            _ => Source::Entries,
         }
-        Some(Window::Day | Window::Week | Window::Month | Window::Period) => Source::Days,
-        Some(Window::Rolling(ms)) if ms >= ROLLING_BY_HOUR_MS => Source::Hours,
-        _ => Source::Entries,
+    }
+}
+
+/// What is summed for one counter.
+struct Wanted {
+    rule: Arc<Rule>,
+    source: Source,
+    window: WindowSpan,
+}
+
+/// Use by counter, and for rolling windows by the moment too.
+struct Sums<'a> {
+    chains: &'a Chains,
+    wanted: HashMap<Arc<CounterId>, Wanted>,
+    /// The starts of today and of this hour.
+    today_ms: i64,
+    hour_ms: i64,
+    units: HashMap<(Arc<CounterId>, i64), i128>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(chains: &'a Chains, rules: &[Arc<Rule>], now: Timestamp) -> Sums<'a> {
+        let now_ms = now.as_millisecond();
+        let wanted = rules.iter().map(|rule| {
+            let window = Bound::new(rule, now).window;
+            let wanted = Wanted {
+                rule: Arc::clone(rule),
+                source: Source::of(rule),
+                window,
+            };
+            (Arc::clone(&rule.counter), wanted)
+        });
+        Sums {
+            chains,
+            wanted: wanted.collect(),
+            today_ms: now_ms - now_ms.rem_euclid(DAY_MS),
+            hour_ms: now_ms - now_ms.rem_euclid(HOUR_MS),
+            units: HashMap::new(),
+        }
+    }
+
+    /// The earliest moment that rules of one kind need, at most `latest`.
+    fn earliest(&self, source: Source, latest: i64) -> i64 {
+        let of_kind = self
+            .wanted
+            .values()
+            .filter(|wanted| wanted.source == source);
+        of_kind
+            .map(|wanted| wanted.window.start_ms)
+            .min()
+            .unwrap_or(latest)
+            .min(latest)
+    }
+
+    fn has(&self, source: Source) -> bool {
+        self.wanted.values().any(|wanted| wanted.source == source)
+    }
+
+    fn add(
+        &mut self,
+        from: Source,
+        at_ms: i64,
+        who: (&[AccountId], Option<&KeyId>),
+        model: &str,
+        demand: &Demand,
+        requests: u64,
+    ) {
+        let (lineage, key) = who;
+        for rule in self.chains.rules_of(lineage, key, model) {
+            let Some(wanted) = self.wanted.get(&rule.counter) else {
+                continue;
+            };
+            // A rule is summed from its own kind of rows, and what those do not cover from the finer kinds.
+            let fits = match (wanted.source, from) {
+                (Source::Days, Source::Hours) => at_ms >= self.today_ms,
+                (Source::Days | Source::Hours, Source::Entries) => at_ms >= self.hour_ms,
+                (own, from) => own == from,
+            };
+            if !fits || !wanted.window.contains(at_ms) {
+                continue;
+            }
+            let on = rule.counter.on();
+            let units = if on == Measure::Requests {
+                i128::from(requests)
+            } else {
+                demand.units(on)
+            };
+            let rolls = matches!(rule.counter.per(), Some(Window::Rolling(_)));
+            let moment = if rolls { at_ms } else { wanted.window.start_ms };
+            let sum = self
+                .units
+                .entry((Arc::clone(&rule.counter), moment))
+                .or_default();
+            *sum = sum.saturating_add(units);
+        }
+    }
+
+    fn add_row(&mut self, from: Source, row: &RollupRow) {
+        let demand = Demand {
+            cost: row.cost.total(),
+            input_tokens: row.usage.input_tokens,
+            output_tokens: row.usage.output_tokens,
+        };
+        let [.., rejected] = row.outcomes;
+        let model = row.model.as_ref().map_or("", |model| model.as_str());
+        let who = (&*row.lineage, row.key.as_ref());
+        self.add(
+            from,
+            row.start.as_millisecond(),
+            who,
+            model,
+            &demand,
+            row.requests.saturating_sub(rejected),
+        );
+    }
+
+    fn add_entry(&mut self, entry: &Entry) {
+        let demand = Demand::settled(entry.cost_usd(), &entry.usage);
+        let counted = entry.outcome != Outcome::Rejected && entry.corrects.is_none();
+        let model = entry.model.as_ref().map_or("", |model| model.as_str());
+        let who = (&*entry.lineage, Some(&entry.key));
+        self.add(
+            Source::Entries,
+            entry.started_at.as_millisecond(),
+            who,
+            model,
+            &demand,
+            u64::from(counted),
+        );
+    }
+
+    fn into_uses(self) -> Vec<Use> {
+        let uses = self
+            .units
+            .into_iter()
+            .filter(|(_, units)| *units != 0)
+            .filter_map(|((counter, at_ms), units)| {
+                let rule = Arc::clone(&self.wanted.get(&counter)?.rule);
+                Some(Use {
+                    rule,
+                    at: Timestamp::from_millisecond(at_ms).ok()?,
+                    units,
+                })
+            });
+        uses.collect()
     }
 }
 
@@ -100,115 +250,40 @@ pub(super) fn sum(
     rules: &[Arc<Rule>],
     now: Timestamp,
 ) -> Result<Vec<Use>, StoreError> {
-    let now_ms = now.as_millisecond();
-    let (today, this_hour) = (
-        now_ms - now_ms.rem_euclid(DAY_MS),
-        now_ms - now_ms.rem_euclid(HOUR_MS),
-    );
-    let wanted: std::collections::HashSet<_> =
-        rules.iter().map(|rule| Arc::clone(&rule.counter)).collect();
-    let earliest = |kind: Source, from: i64| {
-        let starts = rules
-            .iter()
-            .filter(|rule| source(rule) == kind)
-            .map(|rule| Bound::new(rule, now).window.start_ms);
-        starts.min().unwrap_or(from).min(from)
-    };
-    let mut seeds = Vec::new();
-    let mut add = |from: Source,
-                   start_ms: i64,
-                   lineage: &[_],
-                   key: Option<&_>,
-                   model: &str,
-                   demand: &Demand,
-                   requests: u64| {
-        for rule in chains
-            .rules_of(lineage, key, model)
-            .filter(|rule| wanted.contains(&rule.counter))
-        {
-            // A rule is summed from its own kind of rows, and what those do not cover from the finer kinds.
-            let fits = match (source(rule), from) {
-                (Source::Days, Source::Hours) => start_ms >= today,
-                (Source::Days | Source::Hours, Source::Entries) => start_ms >= this_hour,
-                (own, from) => own == from,
-            };
-            if !fits || !Bound::new(rule, now).window.contains(start_ms) {
-                continue;
-            }
-            let on = rule.counter.on();
-            let units = if on == Measure::Requests {
-                i128::from(requests)
-            } else {
-                demand.units(on)
-            };
-            let Ok(at) = Timestamp::from_millisecond(start_ms) else {
-                continue;
-            };
-            if units != 0 {
-                seeds.push(Use {
-                    rule: Arc::clone(rule),
-                    at,
-                    units,
-                });
-            }
-        }
-    };
-    let mut by_row = |from: Source, row: &RollupRow| {
-        let demand = Demand {
-            cost: row.cost.total(),
-            input_tokens: row.usage.input_tokens,
-            output_tokens: row.usage.output_tokens,
-        };
-        let rejected = row.outcomes.last().copied().unwrap_or_default();
-        let model = row.model.as_ref().map_or("", |model| model.as_str());
-        add(
-            from,
-            row.start.as_millisecond(),
-            &row.lineage,
-            row.key.as_ref(),
-            model,
-            &demand,
-            row.requests.saturating_sub(rejected),
-        );
-    };
-    let range = |since_ms: i64, until_ms: i64| -> Option<TimeRange> {
-        let since = Timestamp::from_millisecond(since_ms - since_ms.rem_euclid(HOUR_MS)).ok()?;
-        let until = Timestamp::from_millisecond(until_ms).ok()?;
-        (since < until).then_some(TimeRange { since, until })
-    };
-    let days_from = earliest(Source::Days, today);
-    if let Some(range) = range(days_from - days_from.rem_euclid(DAY_MS), today) {
-        gateway
-            .store
-            .rollup(Grain::Day, range, &mut |row| by_row(Source::Days, row))?;
+    if rules.is_empty() {
+        return Ok(Vec::new());
     }
-    let has_days = rules.iter().any(|rule| source(rule) == Source::Days);
-    let hours_from = earliest(Source::Hours, if has_days { today } else { this_hour });
-    if let Some(range) = range(hours_from, this_hour) {
-        gateway
-            .store
-            .rollup(Grain::Hour, range, &mut |row| by_row(Source::Hours, row))?;
+    let store = gateway.store.as_ref();
+    let mut sums = Sums::new(chains, rules, now);
+    let (today, this_hour) = (sums.today_ms, sums.hour_ms);
+    if let Some(days) = whole(sums.earliest(Source::Days, today), today, DAY_MS) {
+        store.rollup(Grain::Day, days, &mut |row| sums.add_row(Source::Days, row))?;
     }
-    let entries_from = earliest(Source::Entries, this_hour);
+    let latest = if sums.has(Source::Days) {
+        today
+    } else {
+        this_hour
+    };
+    if let Some(hours) = whole(sums.earliest(Source::Hours, latest), this_hour, HOUR_MS) {
+        store.rollup(Grain::Hour, hours, &mut |row| {
+            sums.add_row(Source::Hours, row)
+        })?;
+    }
+    let since = Timestamp::from_millisecond(sums.earliest(Source::Entries, this_hour)).ok();
     let filter = EntryFilter {
-        since: Timestamp::from_millisecond(entries_from).ok(),
+        since,
         ..EntryFilter::default()
     };
-    gateway.store.scan(&filter, &mut |entry| {
-        let demand = Demand::settled(entry.cost_usd(), &entry.usage);
-        let counted = entry.outcome != Outcome::Rejected && entry.corrects.is_none();
-        let model = entry.model.as_ref().map_or("", |model| model.as_str());
-        let at = entry.started_at.as_millisecond();
-        add(
-            Source::Entries,
-            at,
-            &entry.lineage,
-            Some(&entry.key),
-            model,
-            &demand,
-            u64::from(counted),
-        );
+    store.scan(&filter, &mut |entry| {
+        sums.add_entry(&entry);
         true
     })?;
-    Ok(seeds)
+    Ok(sums.into_uses())
+}
+
+/// The range from a moment, moved back to a whole step, to another; `None` when it is empty.
+fn whole(since_ms: i64, until_ms: i64, step_ms: i64) -> Option<TimeRange> {
+    let since = Timestamp::from_millisecond(since_ms - since_ms.rem_euclid(step_ms)).ok()?;
+    let until = Timestamp::from_millisecond(until_ms).ok()?;
+    (since < until).then_some(TimeRange { since, until })
 }
