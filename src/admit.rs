@@ -30,7 +30,7 @@ use crate::ids::{ModelName, RequestId};
 use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
 use crate::money::Money;
 use crate::plan::{Action, Measure};
-use crate::price::{InputKinds, PriceRow, PricedModel};
+use crate::price::{HeldPrice, InputKinds};
 use crate::quota::{Bound, Demand, ReserveError};
 use crate::refuse::Refusal;
 use crate::route::Route;
@@ -113,15 +113,11 @@ pub async fn admit(
                     None
                 };
                 let headers = LimitHeaders::new(&bounds, downgrade, Timestamp::now());
-                let price = served
-                    .price
-                    .as_ref()
-                    .map(|(entry, row)| (Arc::clone(entry), row.clone()));
                 let admission = Admission::new(
                     gateway,
                     applicant.id,
                     reserved.demand,
-                    price,
+                    served.price.clone(),
                     served.habit(&applicant),
                 );
                 return Ok(Admitted {
@@ -179,8 +175,7 @@ struct Served {
     route: Route,
     model: Option<ModelName>,
     rename: Option<ModelName>,
-    price: Option<(Arc<PricedModel>, PriceRow)>,
-    tokenizer: Tokenizer,
+    price: Option<HeldPrice>,
 }
 
 impl Served {
@@ -193,10 +188,7 @@ impl Served {
         let rename = route.rename.clone().or_else(|| downgrade.cloned());
         let model = rename.clone().or_else(|| applicant.ask.model.clone());
         let name = model.as_ref().map_or("", ModelName::as_str);
-        let price = snapshot
-            .prices
-            .price(name, Timestamp::now())
-            .map(|(entry, row)| (Arc::clone(entry), row.clone()));
+        let price = snapshot.prices.held(name, Timestamp::now());
         if price.is_none() && snapshot.rejects_unpriced() && applicant.endpoint.is_metered() {
             return Err(Refusal::new(
                 Code::UnpricedModel,
@@ -204,14 +196,11 @@ impl Served {
             )
             .param("model"));
         }
-        let tokenizer =
-            Tokenizer::for_model(name, snapshot.prices.model(name).map(|entry| &**entry));
         Ok(Served {
             route,
             model,
             rename,
             price,
-            tokenizer,
         })
     }
 
@@ -226,13 +215,14 @@ impl Served {
         let model = self
             .price
             .as_ref()
-            .and_then(|(entry, _)| entry.max_output_tokens);
+            .and_then(|price| price.entry.max_output_tokens);
         (model.unwrap_or(UNKNOWN_OUTPUT_MAX), false)
     }
 
     fn cost(&self, applicant: &Applicant<'_>, input: u64, output: u64, kinds: InputKinds) -> Money {
         let tier = applicant.ask.service_tier.as_deref();
-        self.price.as_ref().map_or(Money::ZERO, |(_, row)| {
+        let row = self.price.as_ref().and_then(HeldPrice::row);
+        row.map_or(Money::ZERO, |row| {
             row.upper_bound(input, output, kinds, tier)
         })
     }
@@ -271,7 +261,8 @@ async fn reserve(
     let extent = Extent::of(applicant.body);
     let name = served.model.as_ref().map_or("", ModelName::as_str);
     let kinds = InputKinds {
-        cache_1h: memchr::memmem::find(applicant.body, b"\"1h\"").is_some(),
+        cache_1h: applicant.dialect == Dialect::Anthropic
+            && memchr::memmem::find(applicant.body, b"\"1h\"").is_some(),
         audio: extent.audio_bytes > 0,
         images: extent.images > 0,
     };
@@ -322,7 +313,9 @@ async fn reserve(
         }
     }
     // It did not fit, or would lock up too much: count the input, and bound the output by habit.
-    let input = upper_bound_input(applicant.endpoint, served.tokenizer, name, applicant.body);
+    let priced = served.price.as_ref().map(|price| &*price.entry);
+    let tokenizer = Tokenizer::for_model(name, priced);
+    let input = upper_bound_input(applicant.endpoint, tokenizer, name, applicant.body);
     let output = if adaptive {
         let habit = served
             .habit(applicant)

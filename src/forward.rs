@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper_util::client::legacy::ResponseFuture;
 
 use crate::admit::Admitted;
@@ -31,9 +31,27 @@ const BACKOFF: Duration = Duration::from_millis(100);
 
 /// What goes out, once it is known where to.
 pub(crate) struct Outgoing {
-    pub(crate) head: Parts,
-    pub(crate) body: RequestBody,
-    pub(crate) question: Question,
+    method: Method,
+    /// What followed `/v1` in the client's request.
+    path: String,
+    headers: HeaderMap,
+    body: RequestBody,
+}
+
+impl Outgoing {
+    /// The client's request without what concerns its own connection only.
+    pub(crate) fn new(head: Parts, body: RequestBody) -> Outgoing {
+        let all = head.uri.path_and_query().map_or("/", |all| all.as_str());
+        let path = all.strip_prefix("/v1").unwrap_or(all).to_owned();
+        let mut headers = head.headers;
+        headers::for_upstream(&mut headers);
+        Outgoing {
+            method: head.method,
+            path,
+            headers,
+            body,
+        }
+    }
 }
 
 /// Sends an admitted request upstream and turns the answer towards the client.
@@ -44,7 +62,8 @@ pub(crate) async fn forward(
     gateway: &Arc<Gateway>,
     frame: &mut Frame,
     admitted: Admitted,
-    mut outgoing: Outgoing,
+    question: Question,
+    outgoing: Outgoing,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let Admitted {
         admission,
@@ -60,8 +79,6 @@ pub(crate) async fn forward(
             "The route has no upstream.",
         ));
     };
-    let path = path_and_query(&outgoing.head);
-    headers::for_upstream(&mut outgoing.head.headers);
     let mut entry = match frame.entry(0, Outcome::Interrupted) {
         Some(entry) => entry,
         None => return Err(Refusal::new(Code::Internal, "The request has no caller.")),
@@ -89,7 +106,7 @@ pub(crate) async fn forward(
             upstream: Arc::clone(first),
             slot: None,
             admission,
-            question: outgoing.question.clone(),
+            question,
             entry: clean(entry),
             started: frame.started,
             first_token: None,
@@ -98,10 +115,11 @@ pub(crate) async fn forward(
     };
     gateway.metrics.overhead.observe(frame.started.elapsed());
 
-    let call = Calling {
+    let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
+    let mut call = Calling {
         gateway,
-        outgoing: &outgoing,
-        path: &path,
+        outgoing,
+        repeatable,
         edits,
         rename,
     };
@@ -114,7 +132,7 @@ pub(crate) async fn forward(
     };
     match answered {
         Ok(answer) => {
-            let mut response = pass(exchange, answer, &outgoing, call.strips_usage()).await;
+            let mut response = pass(exchange, answer).await;
             frame.sign(response.headers_mut());
             limit_headers.apply(response.headers_mut());
             Ok(response)
@@ -143,8 +161,9 @@ fn clean(mut entry: crate::ledger::Entry) -> crate::ledger::Entry {
 /// One request on its way to one upstream after the other.
 struct Calling<'a> {
     gateway: &'a Arc<Gateway>,
-    outgoing: &'a Outgoing,
-    path: &'a str,
+    outgoing: Outgoing,
+    /// Whether there may be a second call; the headers of an only one need not be kept.
+    repeatable: bool,
     edits: Vec<Edit>,
     rename: Option<crate::ids::ModelName>,
 }
@@ -152,7 +171,7 @@ struct Calling<'a> {
 impl Calling<'_> {
     /// Tries each upstream in order until one gives an answer that should reach the client.
     async fn try_all(
-        &self,
+        &mut self,
         departure: &mut Departure,
         upstreams: &[Arc<Upstream>],
     ) -> Result<Answer, CallError> {
@@ -216,13 +235,17 @@ impl Calling<'_> {
 
     /// One call, bounded by the time to connect and the time for the first byte.
     async fn call(
-        &self,
+        &mut self,
         departure: &mut Departure,
         upstream: &Arc<Upstream>,
     ) -> Result<Answer, CallError> {
         let slot = upstream.slot().await?;
-        let (headers, body) = self.message(upstream);
-        let started = upstream.call(self.outgoing.head.method.clone(), self.path, headers, body);
+        let Some(exchange) = &departure.exchange else {
+            return Err(CallError::Full(0));
+        };
+        let (headers, body) = self.message(&exchange.question, upstream);
+        let outgoing = &self.outgoing;
+        let started = upstream.call(outgoing.method.clone(), &outgoing.path, headers, body);
         let future = started.map_err(|_| CallError::Full(0))?;
         if let Some(exchange) = &mut departure.exchange {
             exchange.slot = Some(slot);
@@ -238,23 +261,22 @@ impl Calling<'_> {
     }
 
     /// Headers and body for one upstream: the client's own, with the smallest splice that the rules ask for.
-    fn message(&self, upstream: &Upstream) -> (HeaderMap, OutgoingBody) {
-        let mut headers = self.outgoing.head.headers.clone();
+    fn message(&mut self, question: &Question, upstream: &Upstream) -> (HeaderMap, OutgoingBody) {
+        let mut headers = if self.repeatable {
+            self.outgoing.headers.clone()
+        } else {
+            std::mem::take(&mut self.outgoing.headers)
+        };
         let body = &self.outgoing.body;
-        let ask = &self.outgoing.question.ask;
+        let ask = &question.ask;
         let mut edits = self.edits.clone();
-        edits.extend(
-            self.rename
-                .as_ref()
-                .and_then(|model| splice::rename(ask, model)),
-        );
-        if self.injects_usage(upstream) {
+        let renamed = self.rename.as_ref();
+        edits.extend(renamed.and_then(|model| splice::rename(ask, model)));
+        if injects_usage(question, upstream) {
             edits.extend(splice::include_usage(ask));
             // A compressed answer cannot be spliced; every provider sends event streams plain when asked to.
-            headers.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static("identity"),
-            );
+            let identity = HeaderValue::from_static("identity");
+            headers.insert(header::ACCEPT_ENCODING, identity);
         }
         if edits.is_empty() {
             return (headers, OutgoingBody::new(vec![body.raw.clone()]));
@@ -262,36 +284,26 @@ impl Calling<'_> {
         if body.encoded {
             headers.remove(header::CONTENT_ENCODING);
         }
-        (
-            headers,
-            OutgoingBody::new(splice::apply(&body.plain, edits).pieces),
-        )
-    }
-
-    /// Whether the upstream is asked for the usage chunk of a stream though the client did not ask.
-    fn injects_usage(&self, upstream: &Upstream) -> bool {
-        let streams_completions = matches!(
-            self.outgoing.question.endpoint,
-            Endpoint::ChatCompletions | Endpoint::Completions
-        ) && self.outgoing.question.ask.stream;
-        streams_completions
-            && upstream.settings.include_usage
-            && !self.outgoing.question.ask.asks_usage()
-    }
-
-    /// Whether what [`Calling::injects_usage`] causes must be taken out of the answer again.
-    fn strips_usage(&self) -> impl Fn(&Upstream) -> bool {
-        |upstream| self.injects_usage(upstream)
+        let pieces = splice::apply(&body.plain, edits).pieces;
+        (headers, OutgoingBody::new(pieces))
     }
 }
 
+/// Whether an upstream is asked for the usage chunk of a stream though the client did not ask: what that causes is taken
+/// out of the answer again.
+fn injects_usage(question: &Question, upstream: &Upstream) -> bool {
+    let completions = matches!(
+        question.endpoint,
+        Endpoint::ChatCompletions | Endpoint::Completions
+    );
+    completions
+        && question.ask.stream
+        && upstream.settings.include_usage
+        && !question.ask.asks_usage()
+}
+
 /// Turns an upstream's answer towards the client.
-async fn pass(
-    mut exchange: Exchange,
-    answer: Answer,
-    outgoing: &Outgoing,
-    strips_usage: impl Fn(&Upstream) -> bool,
-) -> Response<AnswerBody> {
+async fn pass(mut exchange: Exchange, answer: Answer) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
     exchange.entry.status = head.status.as_u16();
     headers::for_client(&mut head.headers);
@@ -301,7 +313,8 @@ async fn pass(
         .get(header::CONTENT_ENCODING)
         .map(|value| value.to_str().unwrap_or("unknown"));
     let encoding = encoding.and_then(ContentEncoding::of_header);
-    let strip_usage = event_stream && encoding.is_none() && strips_usage(&exchange.upstream);
+    let injected = injects_usage(&exchange.question, &exchange.upstream);
+    let strip_usage = event_stream && encoding.is_none() && injected;
     if strip_usage {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -313,7 +326,7 @@ async fn pass(
         strip_usage,
         caps: MeterCaps::default(),
     });
-    let collects = !event_stream && outgoing.question.endpoint.is_metered();
+    let collects = !event_stream && exchange.question.endpoint.is_metered();
     let mut passing = Passing::new(body, meter, exchange, !strip_usage);
     if collects && let Some(settled) = passing.collect(COLLECTED_BYTES).await {
         if let Ok(cost) = HeaderValue::from_str(&settled.cost.to_string()) {
@@ -359,12 +372,6 @@ fn unanswered(error: &CallError) -> Refusal {
         ),
     }
     .detail(error.to_string())
-}
-
-/// What followed `/v1` in the client's request.
-fn path_and_query(head: &Parts) -> String {
-    let all = head.uri.path_and_query().map_or("/", |all| all.as_str());
-    all.strip_prefix("/v1").unwrap_or(all).to_owned()
 }
 
 /// A call whose client may go away before its answer's head: the call is then read on for a while, and settled.

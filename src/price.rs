@@ -174,6 +174,22 @@ pub struct PricedBy {
     pub from: Date,
 }
 
+/// One row of one entry, kept without copying it.
+#[derive(Clone, Debug)]
+pub struct HeldPrice {
+    /// The entry.
+    pub entry: Arc<PricedModel>,
+    /// Which of its rows.
+    index: usize,
+}
+
+impl HeldPrice {
+    /// The row.
+    pub fn row(&self) -> Option<&PriceRow> {
+        self.entry.rows.get(self.index)
+    }
+}
+
 /// All price tables together.
 #[derive(Debug, Default)]
 pub struct PriceTable {
@@ -222,6 +238,17 @@ impl PriceTable {
         let entry = self.model(model)?;
         let day = jiff::tz::Offset::UTC.to_datetime(at).date();
         entry.row_on(day).map(|row| (entry, row))
+    }
+
+    /// As [`PriceTable::price`], for whoever needs the price after the table was swapped.
+    pub fn held(&self, model: &str, at: Timestamp) -> Option<HeldPrice> {
+        let entry = self.model(model)?;
+        let day = jiff::tz::Offset::UTC.to_datetime(at).date();
+        let index = entry.rows.iter().rposition(|row| row.from <= day)?;
+        Some(HeldPrice {
+            entry: Arc::clone(entry),
+            index,
+        })
     }
 
     /// Every entry once, in no order.

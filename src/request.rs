@@ -102,12 +102,8 @@ async fn live(
         body: body.plain.clone(),
         ask,
     };
-    let outgoing = Outgoing {
-        head,
-        body,
-        question,
-    };
-    forward::forward(gateway, frame, admitted, outgoing).await
+    let outgoing = Outgoing::new(head, body);
+    forward::forward(gateway, frame, admitted, question, outgoing).await
 }
 
 /// What is known of a request whatever becomes of it.

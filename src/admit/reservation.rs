@@ -10,7 +10,7 @@ use super::habits::Habit;
 use crate::gateway::Gateway;
 use crate::ids::RequestId;
 use crate::ledger::Entry;
-use crate::price::{PriceRow, PricedBy, PricedModel};
+use crate::price::{HeldPrice, PricedBy};
 use crate::quota::{Demand, Quota, SettleError, Settled};
 use crate::tokens::{Usage, UsageSource};
 
@@ -20,7 +20,7 @@ pub struct Admission {
     id: RequestId,
     gateway: Weak<Gateway>,
     held: Demand,
-    price: Option<(Arc<PricedModel>, PriceRow)>,
+    price: Option<HeldPrice>,
     habit: Option<Habit>,
     open: bool,
 }
@@ -30,7 +30,7 @@ impl Admission {
         gateway: &Arc<Gateway>,
         id: RequestId,
         held: Demand,
-        price: Option<(Arc<PricedModel>, PriceRow)>,
+        price: Option<HeldPrice>,
         habit: Option<Habit>,
     ) -> Admission {
         Admission {
@@ -50,7 +50,10 @@ impl Admission {
             input_tokens: self.held.input_tokens,
             ..Usage::default()
         };
-        let Some((model, row)) = &self.price else {
+        let Some(price) = &self.price else {
+            return;
+        };
+        let Some(row) = price.row() else {
             return;
         };
         let Ok(cost) = row.cost(&usage, None) else {
@@ -61,7 +64,7 @@ impl Admission {
         entry.cost = cost.by_class;
         entry.undiscounted = cost.undiscounted;
         entry.priced_by = vec![PricedBy {
-            model: Arc::clone(&model.model),
+            model: Arc::clone(&price.entry.model),
             from: row.from,
         }];
     }

@@ -49,20 +49,20 @@ impl Drop for Active {
 /// A response body that keeps its request active until it is dropped.
 #[derive(Debug)]
 pub(super) struct Tracked<B> {
-    body: Pin<Box<B>>,
+    body: B,
     _active: Active,
 }
 
-impl<B: Body> Tracked<B> {
+impl<B: Body + Unpin> Tracked<B> {
     pub(super) fn new(body: B, active: Active) -> Tracked<B> {
         Tracked {
-            body: Box::pin(body),
+            body,
             _active: active,
         }
     }
 }
 
-impl<B: Body> Body for Tracked<B> {
+impl<B: Body + Unpin> Body for Tracked<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -70,7 +70,7 @@ impl<B: Body> Body for Tracked<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.body.as_mut().poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
