@@ -1,39 +1,44 @@
-//! What one admission costs: `cargo bench --bench quota`.
+//! What one admission costs: `cargo bench --bench quota`; with `WEIR_TEST_REDIS=redis://…` also in that Redis.
 //!
 //! A tree of depth 4 with eight limits on seven counters: cost per month at each level, tokens per minute, requests in a
 //! rolling window and concurrency at the leaf, and a second, warning limit on one of the counters.
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use jiff::civil::date;
 
 use weir::account::Directory;
-use weir::ids::RequestId;
+use weir::config::{QuotaFailure, Redis, RedisTopology};
+use weir::ids::{AccountId, RequestId};
 use weir::money::Money;
 use weir::plan::{Account, Action, Amount, Limit, Measure, Period, Plan, Window};
-use weir::quota::Demand;
 use weir::quota::chain::{Chain, Chains};
 use weir::quota::memory::MemoryQuota;
+use weir::quota::{Demand, Quota, RedisSettings, Seeder, Use};
+use weir::secret::Secret;
+
+const DEMAND: Demand = Demand {
+    cost: Money::from_picos(412_500_000),
+    input_tokens: 1_000,
+    output_tokens: 500,
+};
 
 fn admission(c: &mut Criterion) {
     for accounts in [1, 100_000] {
         let chains = leaves(accounts);
         let quota = MemoryQuota::default();
-        let demand = Demand {
-            cost: Money::from_picos(412_500_000),
-            input_tokens: 1_000,
-            output_tokens: 500,
-        };
         // Every account has made a request before, as on a gateway that has run for a while.
         for chain in &chains {
             let (id, now) = (RequestId::new(), Timestamp::now());
             let mut bounds = chain.bounds("gpt-4o-mini", now);
-            let admitted = quota.reserve(id, &mut bounds, &demand, now, Timestamp::MAX);
+            let admitted = quota.reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX);
             assert_eq!(admitted, Ok(()));
-            assert!(quota.settle(id, &demand, now).is_ok());
+            assert!(quota.settle(id, &DEMAND, now).is_ok());
         }
         let mut turn = 0;
         let name = format!("reserve and settle, depth 4, {accounts} accounts");
@@ -48,13 +53,62 @@ fn admission(c: &mut Criterion) {
                 |(id, chain, now)| {
                     let mut bounds = chain?.bounds("gpt-4o-mini", now);
                     quota
-                        .reserve(id, &mut bounds, &demand, now, Timestamp::MAX)
+                        .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
                         .ok()?;
-                    black_box(quota.settle(id, &demand, now)).ok()
+                    black_box(quota.settle(id, &DEMAND, now)).ok()
                 },
                 BatchSize::SmallInput,
             );
         });
+    }
+}
+
+/// The same in Redis: one round trip to reserve and one to settle.
+fn shared_admission(c: &mut Criterion) {
+    let Ok(url) = std::env::var("WEIR_TEST_REDIS") else {
+        println!("skipped: WEIR_TEST_REDIS is not set");
+        return;
+    };
+    let settings = RedisSettings {
+        redis: Redis {
+            urls: vec![Secret::new(url)],
+            topology: RedisTopology::Single,
+        },
+        timeout: Duration::from_millis(500),
+        fail: QuotaFailure::Closed,
+        gateways: 1,
+    };
+    let Ok(runtime) = tokio::runtime::Runtime::new() else {
+        return;
+    };
+    let quota = runtime.block_on(async { Quota::redis(&settings, Arc::new(NoLedger)) });
+    let chains = leaves(1);
+    let (Ok(quota), [chain]) = (quota, chains.as_slice()) else {
+        return;
+    };
+    c.bench_function("reserve and settle in Redis, depth 4", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let (id, now) = (RequestId::new(), Timestamp::now());
+                let mut bounds = chain.bounds("gpt-4o-mini", now);
+                quota
+                    .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
+                    .await
+                    .ok()?;
+                quota.settle(id, &DEMAND, now).await.ok()
+            })
+        });
+    });
+}
+
+/// Nothing was used before.
+struct NoLedger;
+
+impl Seeder for NoLedger {
+    fn flush(&self) {}
+
+    fn used(&self, _: &AccountId, _: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
+        Ok(Vec::new())
     }
 }
 
@@ -125,5 +179,5 @@ fn leaves(accounts: usize) -> Vec<Chain> {
         .collect()
 }
 
-criterion_group!(benches, admission);
+criterion_group!(benches, admission, shared_admission);
 criterion_main!(benches);
