@@ -22,6 +22,7 @@ pub use start::{Running, StartError, open_store, start};
 use warnings::Warnings;
 
 use crate::admit::Habits;
+use crate::exchange::Background;
 use crate::ledger::store::Store;
 use crate::ledger::{Entry, Ledger};
 use crate::meter::count::Counter;
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub counter: Counter,
     /// How much output requests without a maximum have needed.
     pub habits: Habits,
+    /// Which responses made in the background are billed.
+    pub background: Background,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Settlements and readings-on that a stopping gateway waits for.

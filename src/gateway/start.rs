@@ -18,6 +18,7 @@ use super::{Gateway, gauges, pulse, rebuild, reload, webhook};
 use crate::admin;
 use crate::admit::Habits;
 use crate::config::{self, AlsoNamed, Config, QuotaBackend, StoreUrl};
+use crate::exchange::Background;
 use crate::ledger::journal::Fsync;
 use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
@@ -130,6 +131,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         store,
         counter: Counter::new(CounterSettings::default()),
         habits: Habits::default(),
+        background: Background::default(),
         metrics,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
