@@ -4,6 +4,7 @@
 pub mod account;
 pub mod advise;
 pub mod check;
+pub mod demo;
 pub mod key;
 pub mod ledger;
 pub mod logging;
@@ -43,6 +44,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway.
     Serve,
+    /// Run the whole system with no account anywhere: simulated provider, subscribers, history, live traffic.
+    Demo(demo::DemoArgs),
     /// Validate configuration and prices.
     Check,
     /// Create, list and change accounts.
@@ -96,6 +99,7 @@ impl Cli {
         let now = Timestamp::now();
         match self.command {
             Command::Serve => serve::run(path),
+            Command::Demo(args) => demo::run(args),
             Command::Check => {
                 print(&check::run(path.as_deref()).map_err(|errors| Failure(errors.to_string()))?)
             }

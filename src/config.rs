@@ -19,7 +19,6 @@ mod reader;
 pub mod route;
 mod secrets;
 pub mod server;
-pub mod spoken;
 pub mod store;
 pub mod units;
 pub mod upstream;

@@ -23,8 +23,6 @@ mod reading;
 pub mod reconcile;
 pub mod report;
 pub mod reprice;
-mod row;
-mod rows;
 mod show;
 mod tally;
 pub mod tenure;
@@ -46,6 +44,7 @@ pub use show::{
     advice_csv, advice_table, csv, reconciliation_csv, reconciliation_table, repriced_csv,
     repriced_table, table, what_if_csv, what_if_table,
 };
+pub(crate) use show::{dollars, grouped, percent};
 pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.
@@ -147,19 +146,16 @@ pub fn report(
     progress: Progress<'_>,
 ) -> Result<Report, MarginError> {
     let frame = assemble::Frame::new(range, now);
+    let mut tally = tally::Tally::new(by, books);
     let reads = reading::Reads::of(books, &frame, by);
-    let fresh = || tally::Tally::new(by, books);
-    let tallies = reading::read(
+    reading::read(
         store,
         &frame,
         reads,
         now,
         progress,
-        fresh,
-        |tally, row, tags, part| tally.take(row, tags, books, part),
+        &mut |row, tags, part| tally.take(row, tags, books, part),
     )?;
-    let mut tally = fresh();
-    tallies.into_iter().for_each(|other| tally.absorb(other));
     Ok(assemble::assemble(books, &mut tally, &frame))
 }
 

@@ -253,7 +253,7 @@ fn name(by: By) -> &'static str {
 }
 
 /// Dollars to the cent with groups of thousands: `-1,234.50`.
-pub(super) fn dollars(money: Money) -> String {
+pub(crate) fn dollars(money: Money) -> String {
     let cents = money
         .mul_ratio(100, Money::from_usd(1).picos())
         .map_or(0, Money::picos);
@@ -264,7 +264,7 @@ pub(super) fn dollars(money: Money) -> String {
 }
 
 /// A count with groups of thousands: `1,234,567`.
-pub(super) fn grouped(count: u64) -> String {
+pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -277,7 +277,7 @@ pub(super) fn grouped(count: u64) -> String {
 }
 
 /// A ratio with four decimals as a percentage: `-0.1645` is `-16.5 %`.
-fn percent(ratio: &str) -> String {
+pub(crate) fn percent(ratio: &str) -> String {
     let Ok(value) = Money::parse(ratio) else {
         return ratio.to_owned();
     };

@@ -26,7 +26,6 @@ pub struct ModelMap {
 }
 
 /// Turns rows of the ledger into rows of the what-if.
-#[derive(Clone)]
 pub(super) struct Traffic<'a> {
     prices: &'a PriceTable,
     maps: Vec<Mapping>,
@@ -36,7 +35,6 @@ pub(super) struct Traffic<'a> {
     notes: Vec<String>,
 }
 
-#[derive(Clone)]
 struct Mapping {
     pattern: ModelPattern,
     entry: Option<Arc<PricedModel>>,
