@@ -19,6 +19,7 @@ mod reader;
 pub mod route;
 mod secrets;
 pub mod server;
+pub mod spoken;
 pub mod store;
 pub mod units;
 pub mod upstream;

@@ -1,16 +1,18 @@
 //! A request that is at an upstream, until it is settled: what was asked and admitted, and what its end means.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::task::TaskTracker;
 
 use crate::admit::Admission;
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
+use crate::dialect::Endpoint;
 use crate::gateway::Gateway;
-use crate::ids::ModelName;
+use crate::ids::{ModelName, RequestId};
 use crate::ledger::{Entry, Outcome};
 use crate::measure::{self, Measured, Question};
 use crate::meter::Reading;
@@ -18,6 +20,7 @@ use crate::metrics::{InFlight, Observation, TrafficKey};
 use crate::money::Money;
 use crate::price;
 use crate::quota::Demand;
+use crate::secret::SecretSha256;
 use crate::snapshot::Snapshot;
 use crate::tokens::UsageSource;
 use crate::upstream::{Slot, Upstream};
@@ -88,6 +91,9 @@ impl Exchange {
     pub async fn settle(mut self, reading: Reading, outcome: Outcome) -> Settled {
         self.slot = None;
         let outcome = self.outcome(&reading, outcome);
+        if self.question.fetched {
+            return self.settle_fetched(reading, outcome);
+        }
         self.note_served(&reading);
         let prices = Arc::clone(&self.snapshot.prices);
         let measured = measure::measure(
@@ -106,6 +112,59 @@ impl Exchange {
     pub fn settle_unanswered(mut self, status: u16, outcome: Outcome) -> Settled {
         self.entry.status = status;
         self.close(outcome)
+    }
+
+    /// The end of a fetch. A response that was made in the background is billed when its usage is first seen, by an entry
+    /// whose id is made of the response's own: however often it is fetched, by whichever gateway and after whatever
+    /// restart, the ledger takes that entry once.
+    fn settle_fetched(mut self, reading: Reading, outcome: Outcome) -> Settled {
+        let bill = match (&reading.response_id, reading.usage) {
+            (Some(response), Some(usage)) if reading.background && reading.usage_final => {
+                let id = background_id(self.upstream.settings.id.as_str(), response);
+                self.gateway.background.first(id).then_some((id, usage))
+            }
+            _ => None,
+        };
+        // The moment of its making, so that every fetch books the very same entry.
+        let made_at = reading
+            .created_at
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .filter(|at| {
+                let age = self.entry.started_at.duration_since(*at);
+                !age.is_negative() && age < BACKGROUND_AGE
+            });
+        let Some((id, usage)) = bill else {
+            return self.close(outcome);
+        };
+        let fetch = self.entry.clone();
+        self.note_served(&reading);
+        self.entry.started_at = made_at.unwrap_or(self.entry.started_at);
+        self.price(Measured {
+            usage,
+            parts: reading.parts,
+            source: UsageSource::Reported,
+            note: Some("a response made in the background"),
+        });
+        let now = Timestamp::now();
+        let billed = Entry {
+            id,
+            ended_at: now,
+            endpoint: Endpoint::Responses.as_str().into(),
+            model: self.entry.model.clone().or(reading.served_model),
+            outcome: Outcome::Completed,
+            ..std::mem::replace(&mut self.entry, fetch)
+        };
+        let key = traffic_key(&self.snapshot, &billed);
+        let observation = Observation {
+            usage,
+            cost: billed.cost_usd(),
+            unpriced: billed.is_unpriced(),
+            ..Observation::default()
+        };
+        let spent = Demand::settled(billed.cost_usd(), &usage);
+        self.gateway.metrics.observe(key, &observation);
+        self.gateway.book(billed);
+        self.close_having_spent(outcome, spent)
     }
 
     fn outcome(&self, reading: &Reading, outcome: Outcome) -> Outcome {
@@ -169,7 +228,12 @@ impl Exchange {
         }
     }
 
-    fn close(mut self, outcome: Outcome) -> Settled {
+    fn close(self, outcome: Outcome) -> Settled {
+        let spent = Demand::settled(self.entry.cost_usd(), &self.entry.usage);
+        self.close_having_spent(outcome, spent)
+    }
+
+    fn close_having_spent(mut self, outcome: Outcome, spent: Demand) -> Settled {
         let duration = self.started.elapsed();
         let entry = &mut self.entry;
         entry.outcome = outcome;
@@ -187,12 +251,41 @@ impl Exchange {
             first_token: self.first_token,
         };
         let key = traffic_key(&self.snapshot, entry);
-        self.admission
-            .settle(&self.gateway, Demand::settled(cost, &entry.usage));
+        self.admission.settle(&self.gateway, spent);
         self.gateway.book(self.entry);
         self.gateway.metrics.observe(key, &observation);
         drop(self.in_flight);
         Settled { cost }
+    }
+}
+
+/// A response is kept by its provider for 30 days: a moment farther away is no moment of a making.
+const BACKGROUND_AGE: SignedDuration = SignedDuration::from_hours(31 * 24);
+
+/// The ledger's id of a response that was made in the background: the same for each fetch.
+fn background_id(upstream: &str, response: &str) -> RequestId {
+    let digest = SecretSha256::of(format!("{upstream} {response}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(digest.0.first_chunk::<16>().unwrap_or(&[0; 16]));
+    RequestId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Responses made in the background that this gateway has billed. The ledger itself takes each once; this keeps quotas and
+/// metrics from counting a second fetch.
+#[derive(Debug, Default)]
+pub struct Background(Mutex<HashSet<RequestId>>);
+
+impl Background {
+    /// More are forgotten, which costs nothing but a count.
+    const KEPT: usize = 100_000;
+
+    /// Whether it was not seen before.
+    fn first(&self, id: RequestId) -> bool {
+        let mut billed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if billed.len() >= Self::KEPT {
+            billed.clear();
+        }
+        billed.insert(id)
     }
 }
 

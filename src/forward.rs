@@ -319,14 +319,14 @@ async fn pass(mut exchange: Exchange, answer: Answer) -> Response<AnswerBody> {
         head.headers.remove(header::CONTENT_LENGTH);
     }
     let meter = Meter::new(MeterSettings {
-        endpoint: exchange.question.endpoint.clone(),
+        endpoint: exchange.question.metered_as(),
         dialect: exchange.upstream.settings.dialect,
         event_stream,
         encoding,
         strip_usage,
         caps: MeterCaps::default(),
     });
-    let collects = !event_stream && exchange.question.endpoint.is_metered();
+    let collects = !event_stream && exchange.question.metered_as().is_metered();
     let mut passing = Passing::new(body, meter, exchange, !strip_usage);
     if collects && let Some(settled) = passing.collect(COLLECTED_BYTES).await {
         if let Ok(cost) = HeaderValue::from_str(&settled.cost.to_string()) {
@@ -423,7 +423,7 @@ impl Drop for Departure {
                 return;
             }
             let mut meter = Meter::new(MeterSettings {
-                endpoint: exchange.question.endpoint.clone(),
+                endpoint: exchange.question.metered_as(),
                 dialect: exchange.upstream.settings.dialect,
                 event_stream: is_event_stream(answer.headers()),
                 encoding: answer

@@ -1,6 +1,7 @@
 //! The gateway: the rooms of the request path and the tasks beside it, put together from the configuration.
 
 mod gauges;
+pub mod pulse;
 mod rebuild;
 mod reload;
 mod seeder;
@@ -8,6 +9,7 @@ mod start;
 mod warnings;
 mod webhook;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,12 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use pulse::Pulse;
 pub use start::{Running, StartError, open_store, start};
 use warnings::Warnings;
 
 use crate::admit::Habits;
+use crate::exchange::Background;
 use crate::ledger::store::Store;
 use crate::ledger::{Entry, Ledger};
 use crate::meter::count::Counter;
@@ -42,6 +46,8 @@ pub struct Gateway {
     pub counter: Counter,
     /// How much output requests without a maximum have needed.
     pub habits: Habits,
+    /// Which responses made in the background are billed.
+    pub background: Background,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// Settlements and readings-on that a stopping gateway waits for.
@@ -50,6 +56,10 @@ pub struct Gateway {
     pub stop: CancellationToken,
     /// Wakes the task that looks for changes made by hand.
     pub changed: tokio::sync::Notify,
+    /// The configuration's file, where it was named; a reload reads it again.
+    pub path: Option<PathBuf>,
+    /// The last minutes, second by second.
+    pub pulse: Pulse,
     /// Which warnings were given in which window, and who is told.
     warnings: Warnings,
     /// One reload at a time.

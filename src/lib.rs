@@ -4,6 +4,7 @@ pub mod account;
 pub mod admin;
 pub mod admit;
 pub mod answer;
+pub mod changes;
 pub mod cli;
 pub mod config;
 pub mod demo;

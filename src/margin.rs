@@ -23,6 +23,8 @@ mod reading;
 pub mod reconcile;
 pub mod report;
 pub mod reprice;
+mod row;
+mod rows;
 mod show;
 mod tally;
 pub mod tenure;
@@ -146,16 +148,19 @@ pub fn report(
     progress: Progress<'_>,
 ) -> Result<Report, MarginError> {
     let frame = assemble::Frame::new(range, now);
-    let mut tally = tally::Tally::new(by, books);
     let reads = reading::Reads::of(books, &frame, by);
-    reading::read(
+    let fresh = || tally::Tally::new(by, books);
+    let tallies = reading::read(
         store,
         &frame,
         reads,
         now,
         progress,
-        &mut |row, tags, part| tally.take(row, tags, books, part),
+        fresh,
+        |tally, row, tags, part| tally.take(row, tags, books, part),
     )?;
+    let mut tally = fresh();
+    tallies.into_iter().for_each(|other| tally.absorb(other));
     Ok(assemble::assemble(books, &mut tally, &frame))
 }
 

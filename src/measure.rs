@@ -21,8 +21,22 @@ pub struct Question {
     pub model: Option<ModelName>,
     /// The client's body.
     pub body: Bytes,
+    /// Whether it fetches a response that was made before: free, unless it was made in the background and nobody has
+    /// been billed for it yet.
+    pub fetched: bool,
     /// Whether the path has no usage to be metered and yet is not known to be free.
     pub unmetered: bool,
+}
+
+impl Question {
+    /// In which shape the answer reports its usage.
+    pub fn metered_as(&self) -> Endpoint {
+        if self.fetched {
+            Endpoint::Responses
+        } else {
+            self.endpoint.clone()
+        }
+    }
 }
 
 /// The tokens of a request, and how they came about.

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 
 pub use exposition::{Family, FamilyKind, Sample};
 pub use histogram::Histogram;
-pub use traffic::{Observation, TrafficKey};
+pub use traffic::{Observation, Totals, TrafficKey};
 
 use traffic::Traffic;
 
@@ -45,7 +45,7 @@ pub enum Also {
 }
 
 /// Seconds, from a millisecond to five minutes: requests and first tokens.
-const REQUEST_BUCKETS: [f64; 16] = [
+pub const REQUEST_BUCKETS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0,
 ];
 /// Seconds, from ten microseconds to a tenth of a second: what the gateway itself adds.
@@ -70,6 +70,11 @@ impl Metrics {
     /// Counts one finished request.
     pub fn observe(&self, key: TrafficKey, observation: &Observation) {
         self.traffic().observe(key, observation);
+    }
+
+    /// Everything observed so far.
+    pub fn totals(&self) -> Totals {
+        self.traffic().totals.clone()
     }
 
     /// Counts a request that a limit refused.

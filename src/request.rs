@@ -96,6 +96,7 @@ async fn live(
     let admitted = admit::admit(gateway, &snapshot, applicant, route).await?;
 
     let question = Question {
+        fetched: models::fetches_response(&endpoint, &head.method),
         unmetered: !endpoint.is_metered() && !models::is_free(&endpoint, &head.method),
         endpoint,
         model: admitted.model.clone(),

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::account::{Directory, Key};
 use crate::config::{self, Config};
 use crate::ids::UpstreamId;
@@ -11,7 +13,7 @@ use crate::ledger::store::Stored;
 use crate::price::PriceTable;
 use crate::quota::chain::Chains;
 use crate::route::Router;
-use crate::secret::Pepper;
+use crate::secret::{KeyDigest, Pepper};
 use crate::upstream::{TlsError, Upstream};
 
 /// Everything that a request needs to know, at one moment.
@@ -115,21 +117,24 @@ pub fn directory(config: &Config, stored: &Stored, pepper: &Pepper) -> Directory
     // Later ones win, so the file's come last.
     let plans = stored.plans.iter().chain(&config.plans).cloned();
     let accounts = stored.accounts.iter().chain(&config.accounts).cloned();
-    let by_id: HashMap<_, _> = stored
-        .keys
+    let revoked: HashMap<&KeyDigest, Timestamp> = stored
+        .revocations
         .iter()
-        .map(|stored| (&stored.key.id, &stored.key))
+        .map(|revocation| (&revocation.digest, revocation.at))
         .collect();
-    let of_file = config.keys.iter().map(|key| Key {
-        id: key.id.clone(),
-        account: key.account.clone(),
-        digest: pepper.digest(&key.sha256),
-        models: key.models.clone(),
-        networks: key.networks.clone(),
-        expires_at: key.expires_at,
-        // A key of the file that was revoked by hand stays revoked.
-        revoked_at: by_id.get(&key.id).and_then(|stored| stored.revoked_at),
-        limits: key.limits.clone(),
+    let of_file = config.keys.iter().map(|key| {
+        let digest = pepper.digest(&key.sha256);
+        Key {
+            id: key.id.clone(),
+            account: key.account.clone(),
+            models: key.models.clone(),
+            networks: key.networks.clone(),
+            expires_at: key.expires_at,
+            // A key of the file that was revoked by hand stays revoked.
+            revoked_at: revoked.get(&digest).copied(),
+            limits: key.limits.clone(),
+            digest,
+        }
     });
     let keys = stored
         .keys

@@ -1,19 +1,15 @@
 //! `weir account create | list | set | close | refund`.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use comfy_table::{Table, presets};
-use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::Offset;
 use serde_json::json;
 
 use super::{Failure, store};
 use crate::account::Directory;
+use crate::changes::{AccountPatch, Changes, NewAccount};
 use crate::config::Config;
-use crate::ids::{AccountId, PlanId};
-use crate::ledger::store::{AccountChange, AccountEvent, Store};
+use crate::ids::AccountId;
 use crate::money::Money;
 use crate::plan::Account;
 use crate::snapshot;
@@ -93,6 +89,13 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
     let store = store::open(config)?;
     let pepper = store::pepper(config, store.as_ref())?;
     let directory = snapshot::directory(config, &store.stored()?, &pepper);
+    let changes = Changes {
+        config,
+        directory: &directory,
+        store: store.as_ref(),
+        pepper: &pepper,
+        actor: store::actor(),
+    };
     match command {
         AccountCommand::Create {
             id,
@@ -102,167 +105,56 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
             name,
             tags,
         } => {
-            let id = AccountId::parse(&id)?;
-            if directory.member(&id).is_some() {
-                return Err(Failure(format!(
-                    "account {id}: there is one of this name already"
-                )));
-            }
-            let account = Account {
-                plan: known_plan(&directory, &plan)?,
-                parent: parent
-                    .as_deref()
-                    .map(|parent| known_account(&directory, parent))
-                    .transpose()?
-                    .map(|parent| parent.id.clone()),
-                since: since.unwrap_or_else(today),
-                until: None,
-                currency: None,
-                name: name.map(Arc::from),
-                tags: tags
-                    .iter()
-                    .map(|tag| read_tag(tag))
-                    .collect::<Result<_, _>>()?,
-                limits: Vec::new(),
-                id: id.clone(),
-            };
-            put(store.as_ref(), &account, "account.create")?;
+            let tags = tags.iter().map(|tag| read_tag(tag));
+            let account = changes.create_account(NewAccount {
+                id,
+                plan,
+                parent,
+                since,
+                name,
+                tags: tags.collect::<Result<_, _>>()?,
+                ..NewAccount::default()
+            })?;
+            let id = account.id;
             println!(
                 "account {id} is there: make a key for it with weir key create --account {id}"
             );
-            Ok(())
         }
-        AccountCommand::List { format } => {
-            print!("{}", list(&directory, format));
-            Ok(())
-        }
+        AccountCommand::List { format } => print!("{}", list(&directory, format)),
         AccountCommand::Set {
             id,
             plan,
             parent,
             name,
         } => {
-            let mut account = made_by_hand(config, &directory, &id)?;
-            if let Some(plan) = plan {
-                account.plan = known_plan(&directory, &plan)?;
-            }
-            if let Some(parent) = parent {
-                account.parent = match parent.as_str() {
-                    "" => None,
-                    parent => Some(fitting_parent(&directory, &account.id, parent)?),
-                };
-            }
-            if let Some(name) = name {
-                account.name = Some(name.into());
-            }
-            put(store.as_ref(), &account, "account.set")?;
-            let change = AccountChange::Plan {
-                plan: account.plan.clone(),
-                since: account.since,
+            let patch = AccountPatch {
+                plan,
+                parent,
+                name,
+                ..AccountPatch::default()
             };
-            record(store.as_ref(), &account.id, change)?;
+            changes.change_account(&id, patch)?;
             println!("account {id} is changed");
-            Ok(())
         }
         AccountCommand::Close { id } => {
-            let mut account = made_by_hand(config, &directory, &id)?;
-            account.until = Some(today());
-            put(store.as_ref(), &account, "account.close")?;
-            record(store.as_ref(), &account.id, AccountChange::Closed)?;
+            changes.close_account(&id)?;
             println!("account {id} is closed");
-            Ok(())
         }
         AccountCommand::Refund { id, amount } => {
-            let account = known_account(&directory, &id)?.id.clone();
             let money =
                 Money::parse(&amount).map_err(|error| Failure(format!("{amount}: {error}")))?;
-            if money <= Money::ZERO {
-                return Err(Failure(format!("{amount}: a refund is above zero")));
-            }
-            record(store.as_ref(), &account, AccountChange::Refund(money))?;
-            store.add_audit(&store::audit(
-                "account.refund",
-                &id,
-                &json!({ "amount_usd": money }),
-            ))?;
+            changes.refund(&id, money)?;
             println!("account {id} was paid back ${money}");
-            Ok(())
         }
     }
+    Ok(())
 }
 
-fn put(store: &dyn Store, account: &Account, action: &str) -> Result<(), Failure> {
-    let detail = json!({ "plan": account.plan, "parent": account.parent, "since": account.since.to_string(), "until": account.until.map(|day| day.to_string()) });
-    Ok(store.put_account(account, &store::audit(action, account.id.as_str(), &detail))?)
-}
-
-fn record(store: &dyn Store, account: &AccountId, change: AccountChange) -> Result<(), Failure> {
-    let event = AccountEvent {
-        account: account.clone(),
-        at: Timestamp::now(),
-        change,
-    };
-    Ok(store.add_account_events(&[event])?)
-}
-
-pub(super) fn known_account<'a>(
-    directory: &'a Directory,
-    id: &str,
-) -> Result<&'a Account, Failure> {
-    let member = AccountId::parse(id)
-        .ok()
-        .and_then(|id| directory.member(&id));
-    member
-        .map(|member| &member.account)
-        .ok_or_else(|| Failure(format!("account {id}: there is none of this name")))
-}
-
-fn known_plan(directory: &Directory, id: &str) -> Result<PlanId, Failure> {
-    let plan = PlanId::parse(id).ok().and_then(|id| directory.plan(&id));
-    plan.map(|plan| plan.id.clone())
-        .ok_or_else(|| Failure(format!("plan {id}: there is none of this name")))
-}
-
-/// An account that can be changed here: what the configuration file declares is changed there.
-fn made_by_hand(config: &Config, directory: &Directory, id: &str) -> Result<Account, Failure> {
-    let account = known_account(directory, id)?;
-    if config
-        .accounts
-        .iter()
-        .any(|declared| declared.id == account.id)
-    {
-        return Err(Failure(format!(
-            "account {id} is declared in the configuration file: change it there"
-        )));
-    }
-    Ok(account.clone())
-}
-
-fn fitting_parent(
-    directory: &Directory,
-    account: &AccountId,
-    parent: &str,
-) -> Result<AccountId, Failure> {
-    let parent = known_account(directory, parent)?;
-    let above = directory.member(&parent.id).map(|member| &member.lineage);
-    if above.is_some_and(|lineage| lineage.contains(account)) {
-        return Err(Failure(format!(
-            "account {account} cannot lie below {}: that lies below it",
-            parent.id
-        )));
-    }
-    Ok(parent.id.clone())
-}
-
-fn read_tag(text: &str) -> Result<(Arc<str>, Arc<str>), Failure> {
+fn read_tag(text: &str) -> Result<(String, String), Failure> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| Failure(format!("tag {text}: expected NAME=VALUE")))?;
     Ok((name.into(), value.into()))
-}
-
-fn today() -> Date {
-    Offset::UTC.to_datetime(Timestamp::now()).date()
 }
 
 fn list(directory: &Directory, format: Format) -> String {

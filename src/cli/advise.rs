@@ -62,8 +62,11 @@ fn plan(text: &str) -> Result<PlanId, String> {
     PlanId::parse(text).map_err(|error| error.to_string())
 }
 
-/// A percentage below 100 in parts per million.
-fn target(text: &str) -> Result<i32, String> {
+/// Reads a percentage below 100, with or without `%`, as parts per million.
+///
+/// # Errors
+/// What was expected.
+pub fn target(text: &str) -> Result<i32, String> {
     Money::parse(text.strip_suffix('%').unwrap_or(text))
         .ok()
         .and_then(|percent| percent.mul_ratio(10_000, Money::from_usd(1).picos()))

@@ -7,14 +7,12 @@ use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::account::{Format, known_account};
+use super::account::Format;
 use super::{Failure, store};
 use crate::account::{Directory, Key};
+use crate::changes::{Changes, MadeKey, NewKey};
 use crate::config::Config;
-use crate::ids::KeyId;
-use crate::ledger::store::{Store, StoredKey};
 use crate::plan::ModelPattern;
-use crate::secret::{Pepper, Secret, SecretSha256};
 use crate::snapshot;
 
 /// What to do with keys.
@@ -70,6 +68,13 @@ pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
     let store = store::open(config)?;
     let pepper = store::pepper(config, store.as_ref())?;
     let directory = snapshot::directory(config, &store.stored()?, &pepper);
+    let changes = Changes {
+        config,
+        directory: &directory,
+        store: store.as_ref(),
+        pepper: &pepper,
+        actor: store::actor(),
+    };
     match command {
         KeyCommand::Create {
             account,
@@ -78,122 +83,38 @@ pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
             networks,
             expires,
         } => {
-            let account = known_account(&directory, &account)?.id.clone();
-            let id = match id {
-                Some(id) => KeyId::parse(&id)?,
-                None => KeyId::from(format!("{account}-{}", short_name()?).as_str()),
-            };
-            if find(&directory, id.as_str()).is_some() {
-                return Err(Failure(format!(
-                    "key {id}: there is one of this name already"
-                )));
-            }
-            let models = models
-                .iter()
-                .map(|model| ModelPattern::new(model))
-                .collect();
-            let key = Key {
-                id,
+            let made = changes.create_key(NewKey {
                 account,
-                digest: blank(),
+                id,
                 models,
                 networks,
                 expires_at: expires,
-                revoked_at: None,
                 limits: Vec::new(),
-            };
-            create(store.as_ref(), &pepper, key, "key.create")
+            })?;
+            show(&made);
         }
         KeyCommand::List { account, format } => {
             print!("{}", list(&directory, account.as_deref(), format));
-            Ok(())
         }
         KeyCommand::Rotate { id, overlap_hours } => {
-            let old = find(&directory, &id).ok_or_else(|| unknown(&id))?;
-            if config.keys.iter().any(|key| key.id == old.id) {
-                return Err(Failure(format!(
-                    "key {id} is declared in the configuration file: rotate it there"
-                )));
-            }
-            let now = Timestamp::now();
-            let ends = now.saturating_add(SignedDuration::from_hours(i64::from(overlap_hours)))?;
-            let successor = Key {
-                id: KeyId::from(format!("{}-{}", old.account, short_name()?).as_str()),
-                digest: blank(),
-                revoked_at: None,
-                expires_at: None,
-                ..(**old).clone()
-            };
-            create(store.as_ref(), &pepper, successor, "key.create")?;
-            let fading = Key {
-                expires_at: Some(old.expires_at.map_or(ends, |at| at.min(ends))),
-                ..(**old).clone()
-            };
-            let audit = store::audit(
-                "key.rotate",
-                &id,
-                &json!({ "expires_at": fading.expires_at }),
-            );
-            store.put_key(
-                &StoredKey {
-                    key: fading,
-                    created_at: now,
-                },
-                &audit,
-            )?;
+            let overlap = SignedDuration::from_hours(i64::from(overlap_hours));
+            let (made, ends) = changes.rotate_key(&id, overlap)?;
+            show(&made);
             eprintln!("the old key {id} works until {ends}");
-            Ok(())
         }
         KeyCommand::Revoke { id } => {
-            let key = find(&directory, &id).ok_or_else(|| unknown(&id))?;
-            let audit = store::audit("key.revoke", &id, &json!({ "account": key.account }));
-            store.revoke_key(&key.id, &key.digest, Timestamp::now(), &audit)?;
+            changes.revoke_key(&id)?;
             println!("key {id} is revoked");
-            Ok(())
         }
     }
-}
-
-/// Keeps a key's digest and prints its secret.
-fn create(store: &dyn Store, pepper: &Pepper, key: Key, action: &str) -> Result<(), Failure> {
-    let secret = Secret::generate()?;
-    let key = Key {
-        digest: pepper.digest(&SecretSha256::of(secret.expose().as_bytes())),
-        ..key
-    };
-    let detail = json!({ "account": key.account, "models": key.models.iter().map(ModelPattern::pattern).collect::<Vec<_>>(), "expires_at": key.expires_at });
-    let audit = store::audit(action, key.id.as_str(), &detail);
-    eprintln!(
-        "key {} of account {}: the secret is shown this once",
-        key.id, key.account
-    );
-    store.put_key(
-        &StoredKey {
-            key,
-            created_at: Timestamp::now(),
-        },
-        &audit,
-    )?;
-    println!("{}", secret.expose());
     Ok(())
 }
 
-/// Stands in for the digest until the secret is made.
-fn blank() -> crate::secret::KeyDigest {
-    crate::secret::KeyDigest([0; 32])
-}
-
-fn short_name() -> Result<String, Failure> {
-    let secret = Secret::generate()?;
-    Ok(secret.expose().get(3..11).unwrap_or("key").to_owned())
-}
-
-fn find<'a>(directory: &'a Directory, id: &str) -> Option<&'a Arc<Key>> {
-    directory.keys().find(|key| key.id.as_str() == id)
-}
-
-fn unknown(id: &str) -> Failure {
-    Failure(format!("key {id}: there is none of this name"))
+/// Prints a secret, this once, so that a pipe gets it and nothing else.
+fn show(made: &MadeKey) {
+    let Key { id, account, .. } = &made.key;
+    eprintln!("key {id} of account {account}: the secret is shown this once");
+    println!("{}", made.secret.expose());
 }
 
 fn list(directory: &Directory, account: Option<&str>, format: Format) -> String {

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::Failure;
 use crate::config::Config;
 use crate::gateway::open_store;
-use crate::ledger::store::{AuditLine, Store};
+use crate::ledger::store::Store;
 use crate::secret::Pepper;
 
 /// Opens the configured store.
@@ -27,17 +25,6 @@ pub fn pepper(config: &Config, store: &dyn Store) -> Result<Pepper, Failure> {
         Some(secret) => Pepper::new(secret.expose().as_bytes()),
         None => Pepper::new(&store.pepper()?),
     })
-}
-
-/// A line of the audit log for a change made on the command line.
-pub fn audit(action: &str, subject: &str, detail: &serde_json::Value) -> AuditLine {
-    AuditLine {
-        at: Timestamp::now(),
-        actor: actor(),
-        action: action.to_owned(),
-        subject: subject.to_owned(),
-        detail: detail.to_string(),
-    }
 }
 
 /// Who is at the command line, for the audit log.

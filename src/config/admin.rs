@@ -18,7 +18,7 @@ pub struct Admin {
     pub tls: Option<Tls>,
     /// The bearer token of the role *admin*: may change everything.
     pub token: Option<Secret>,
-    /// The bearer token of the role *operator*: may create and revoke keys and reload, not change plans.
+    /// The bearer token of the role *operator*: may manage accounts and keys and reload, not change plans or pay back.
     pub operator_token: Option<Secret>,
     /// The bearer token of the role *viewer*: may read.
     pub viewer_token: Option<Secret>,

@@ -21,6 +21,18 @@ impl Names {
         }
     }
 
+    /// Names that are known from elsewhere.
+    pub(super) fn known<'n>(
+        kind: &'static str,
+        section: &'static str,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Names {
+        Names {
+            lines: names.map(|name| (name.to_owned(), 0)).collect(),
+            ..Names::of(kind, section)
+        }
+    }
+
     /// Takes a name; a second time is a mistake. Returns whether it was free.
     pub(super) fn declare(&mut self, value: &Value<'_>, name: &str) -> bool {
         let line = value.line();

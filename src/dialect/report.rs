@@ -35,6 +35,8 @@ pub struct Report {
     settled: bool,
     complete: bool,
     queued: bool,
+    background: bool,
+    created_at: Option<i64>,
     absurd: bool,
     served_model: Option<ModelName>,
     service_tier: Option<Box<str>>,
@@ -68,6 +70,8 @@ impl Report {
             settled: false,
             complete: false,
             queued: false,
+            background: false,
+            created_at: None,
             absurd: false,
             served_model: None,
             service_tier: None,
@@ -145,6 +149,8 @@ impl Report {
             service_tier: self.service_tier,
             response_id: self.response_id,
             queued: self.queued,
+            background: self.background,
+            created_at: self.created_at,
             output: self.collector.output,
             web_search_calls: self.web_searches,
             failed: self.failed,
@@ -275,6 +281,9 @@ impl Report {
         let is_report = found
             .usage
             .is_some_and(|usage| Figures::read(usage).0.is_report());
+        self.background |= found.background == Some("true");
+        let created_at = found.created_at.and_then(|seconds| seconds.parse().ok());
+        self.created_at = created_at.or(self.created_at);
         self.queued = match found.status {
             Some("\"queued\"") => true,
             // Polled or streamed in the background; without a background a whole answer is never "in progress".

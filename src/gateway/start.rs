@@ -11,12 +11,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::pulse::Pulse;
 use super::seeder::LedgerSeeder;
 use super::warnings::Warnings;
-use super::{Gateway, gauges, rebuild, reload, webhook};
+use super::{Gateway, gauges, pulse, rebuild, reload, webhook};
 use crate::admin;
 use crate::admit::Habits;
 use crate::config::{self, AlsoNamed, Config, QuotaBackend, StoreUrl};
+use crate::exchange::Background;
 use crate::ledger::journal::Fsync;
 use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
@@ -129,10 +131,13 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         store,
         counter: Counter::new(CounterSettings::default()),
         habits: Habits::default(),
+        background: Background::default(),
         metrics,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         changed: tokio::sync::Notify::new(),
+        path: path.clone(),
+        pulse: Pulse::default(),
         warnings: Warnings::default(),
         reloading: tokio::sync::Mutex::new(()),
     });
@@ -154,6 +159,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     gateway
         .tasks
         .spawn(reload::watch_store(Arc::clone(gateway)));
+    gateway.tasks.spawn(pulse::beat(Arc::clone(gateway)));
     gateway.tasks.spawn(gauges::keep_fresh(Arc::clone(gateway)));
     gateway.tasks.spawn(webhook::deliver(Arc::clone(gateway)));
     // Loading a vocabulary takes a tenth of a second: not in the first request that needs it.

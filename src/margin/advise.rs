@@ -119,15 +119,28 @@ pub fn advise(
     let mut reads = Reads::of(books, &frame, By::Plan);
     let since_ms = question.range.since.as_millisecond();
     reads.from_ms = reads.from_ms.min(gauge.history_start(since_ms));
-    let mut tally = Tally::new(By::Plan, books);
     // The ledger is read once here, once to prove the price, and twice to prove each limit.
     let passes = 2 + 2 * MEASURES.len() as u64;
     let step = std::cell::Cell::new(0);
     let part = |done: u64, all: u64| progress(step.get() * all + done, passes * all);
-    reading::read(store, &frame, reads, now, &part, &mut |row, tags, part| {
-        tally.take(row, tags, books, part);
-        gauge.add(row);
-    })?;
+    let fresh = || (Tally::new(By::Plan, books), Gauge::new(books, &asked));
+    let parts = reading::read(
+        store,
+        &frame,
+        reads,
+        now,
+        &part,
+        fresh,
+        |(tally, gauge), row, tags, part| {
+            tally.take(row, tags, books, part);
+            gauge.add(row);
+        },
+    )?;
+    let mut tally = Tally::new(By::Plan, books);
+    for (part, uses) in parts {
+        tally.absorb(part);
+        gauge.absorb(uses);
+    }
     let slots = gauge.in_order();
     let report = assemble(books, &mut tally, &frame);
     let row = plan_row(&report.rows, &question.plan);

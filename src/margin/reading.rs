@@ -2,6 +2,7 @@
 //! for what is left of an hour.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use jiff::Timestamp;
 
@@ -16,9 +17,6 @@ use crate::period::WindowSpan;
 
 /// Told how much of the time to be read is done, and how much there is, both in milliseconds.
 pub type Progress<'a> = &'a dyn Fn(u64, u64);
-
-/// What is read: a row, the tags of the entry where it is one, and where it lies.
-pub(super) type EachRow<'a> = &'a mut dyn FnMut(&RollupRow, Option<&[Tag]>, Part);
 
 /// A name and a value that a caller attributes a request to.
 pub(super) type Tag = (Arc<str>, Arc<str>);
@@ -35,6 +33,12 @@ struct Segment {
     source: Source,
     part: Part,
     span: WindowSpan,
+}
+
+impl Segment {
+    fn len_ms(&self) -> u64 {
+        self.span.duration_ms().unsigned_abs()
+    }
 }
 
 /// How a report is to be read.
@@ -62,15 +66,55 @@ impl Reads {
     }
 }
 
-/// Reads all rows of a report, and those before it that rates and quotas need.
-pub(super) fn read(
+/// Reads all rows of a report, and those before it that rates and quotas need, on a few threads: each has a state of its
+/// own, made by `fresh`, and takes what it reads with `take`. The states are given back, to be put together.
+pub(super) fn read<S: Send>(
     store: &dyn Store,
     frame: &Frame,
     reads: Reads,
     now: Timestamp,
     progress: Progress<'_>,
-    each: EachRow<'_>,
-) -> Result<(), StoreError> {
+    fresh: impl Fn() -> S + Sync,
+    take: impl Fn(&mut S, &RollupRow, Option<&[Tag]>, Part) + Sync,
+) -> Result<Vec<S>, StoreError> {
+    let pieces = pieces(frame, reads, now);
+    let total: u64 = pieces.iter().map(Segment::len_ms).sum();
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+    // Whoever is free takes the next piece. The first error empties the queue.
+    let work = |shown: &dyn Fn(u64)| -> Result<S, StoreError> {
+        let mut state = fresh();
+        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let read = read_piece(store, piece, &mut |row, tags| {
+                take(&mut state, row, tags, piece.part);
+            });
+            if let Err(error) = read {
+                next.store(pieces.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+            shown(done.fetch_add(piece.len_ms(), Ordering::Relaxed) + piece.len_ms());
+        }
+        Ok(state)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let helpers = threads.min(pieces.len()).min(THREADS_MAX).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers)
+            .map(|_| scope.spawn(|| work(&|_| {})))
+            .collect();
+        let own = work(&|done| progress(done, total));
+        let states = helpers.into_iter().map(|helper| match helper.join() {
+            Ok(state) => state,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        std::iter::once(own).chain(states).collect()
+    })
+}
+
+/// Threads that read at once: a store serves about four readers, and others want to read too.
+const THREADS_MAX: usize = 3;
+
+/// What has to be read, cut into pieces of days.
+fn pieces(frame: &Frame, reads: Reads, now: Timestamp) -> Vec<Segment> {
     let before = WindowSpan {
         start_ms: reads.from_ms,
         end_ms: frame.passed.start_ms,
@@ -91,51 +135,44 @@ pub(super) fn read(
         }
         cut(within, reads.grain, Part::Within, &mut segments);
     }
-    read_segments(store, &segments, progress, each)
-}
-
-fn read_segments(
-    store: &dyn Store,
-    segments: &[Segment],
-    progress: Progress<'_>,
-    each: EachRow<'_>,
-) -> Result<(), StoreError> {
     let total: i64 = segments
         .iter()
         .map(|segment| segment.span.duration_ms())
         .sum();
-    let mut done = 0;
-    for segment in segments {
-        for chunk in chunks(segment.span, total) {
-            let range = TimeRange {
-                since: timestamp_of(chunk.start_ms),
-                until: timestamp_of(chunk.end_ms),
-            };
-            match segment.source {
-                Source::Rollup(grain) => {
-                    store.rollup(grain, range, &mut |row| each(row, None, segment.part))?;
-                }
-                Source::Entries => {
-                    let filter = EntryFilter {
-                        since: Some(range.since),
-                        until: Some(range.until),
-                        ..EntryFilter::default()
-                    };
-                    store.scan(&filter, &mut |entry| {
-                        let row = RollupRow::of(&entry);
-                        each(&row, Some(&entry.tags), segment.part);
-                        true
-                    })?;
-                }
-            }
-            done += chunk.duration_ms();
-            progress(done.unsigned_abs(), total.unsigned_abs());
-        }
-    }
-    Ok(())
+    segments
+        .into_iter()
+        .flat_map(|segment| {
+            chunks(segment.span, total).map(move |span| Segment { span, ..segment })
+        })
+        .collect()
 }
 
-/// Long stretches are read in whole days, about thirty pieces in all, so that progress can be shown.
+fn read_piece(
+    store: &dyn Store,
+    piece: &Segment,
+    each: &mut dyn FnMut(&RollupRow, Option<&[Tag]>),
+) -> Result<(), StoreError> {
+    let range = TimeRange {
+        since: timestamp_of(piece.span.start_ms),
+        until: timestamp_of(piece.span.end_ms),
+    };
+    match piece.source {
+        Source::Rollup(grain) => store.rollup(grain, range, &mut |row| each(row, None)),
+        Source::Entries => {
+            let filter = EntryFilter {
+                since: Some(range.since),
+                until: Some(range.until),
+                ..EntryFilter::default()
+            };
+            store.scan(&filter, &mut |entry| {
+                each(&RollupRow::of(&entry), Some(&entry.tags));
+                true
+            })
+        }
+    }
+}
+
+/// Long stretches are read in whole days, about thirty pieces in all: so progress can be shown and threads share them.
 fn chunks(span: WindowSpan, total_ms: i64) -> impl Iterator<Item = WindowSpan> {
     let step = ceil(total_ms / 32, DAY_MS).max(DAY_MS);
     let mut at = span.start_ms;

@@ -152,10 +152,10 @@ pub fn reconcile(
         .iter()
         .filter(|day| {
             let named = (**day, Some(String::new()))..;
-            !lines
+            lines
                 .range(named)
                 .next()
-                .is_some_and(|((on, _), _)| on == *day)
+                .is_none_or(|((on, _), _)| on != *day)
         })
         .copied()
         .collect();

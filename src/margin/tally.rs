@@ -189,6 +189,35 @@ impl Tally {
         }
     }
 
+    /// Adds the sums of another tally of the same report.
+    pub(super) fn absorb(&mut self, other: Tally) {
+        for day in other.days.keys() {
+            self.day_row(*day);
+        }
+        let mut pairs = Vec::with_capacity(other.pairs.len());
+        for pair in other.pairs {
+            let account = self.accounts.index(other.accounts.name(pair.account));
+            let index = self.pair(account, other.plans.name(pair.plan));
+            pairs.push(index);
+            if let Some(sum) = self.pairs.get_mut(index as usize) {
+                sum.sums += &pair.sums;
+                sum.daily.0.extend(pair.daily.0);
+            }
+        }
+        for cell in other.cells {
+            let row = self.rows.index(other.rows.name(cell.row));
+            let Some(pair) = pairs.get(cell.pair as usize) else {
+                continue;
+            };
+            let sum = self.cell(row, *pair);
+            sum.sums += &cell.sums;
+            sum.daily.0.extend(cell.daily.0);
+        }
+        for (model, count) in other.unpriced {
+            *self.unpriced.entry(model).or_default() += count;
+        }
+    }
+
     fn add_to_account(&mut self, row: &RollupRow, part: Part) -> u32 {
         let pair = self.pair_of(row);
         let day = day_number(row.start.as_millisecond());

@@ -8,7 +8,7 @@ pub mod limits;
 pub mod spoken;
 pub mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -142,7 +142,7 @@ pub fn what_if(
     for (plan, price) in &changes.plan_prices {
         other_books = other_books.with_price(plan, *price)?;
     }
-    let mut traffic = Traffic::new(prices, &changes.maps, changes.cache_hit_ppm)?;
+    let traffic = Traffic::new(prices, &changes.maps, changes.cache_hit_ppm)?;
     let mut gauge = Gauge::new(books, &changes.limits);
     let frame = Frame::new(range, now);
     let mut reads = Reads::of(books, &frame, by);
@@ -153,35 +153,60 @@ pub fn what_if(
         reads.grain = Grain::Hour;
     }
 
-    let mut actual = Tally::new(by, books);
-    let mut changed = Tally::new(by, &other_books);
     let limited = !changes.limits.is_empty();
     // With limits the ledger is read twice: where they cut is known only at the end.
     let passes = if limited { 2 } else { 1 };
     let first = |done: u64, all: u64| progress(done, all * passes);
     let second = |done: u64, all: u64| progress(all + done, all * passes);
-    reading::read(store, &frame, reads, now, &first, &mut |row, tags, part| {
-        actual.take(row, tags, books, part);
-        let row = traffic.changed(row);
-        if limited {
-            gauge.add(&row);
-        } else {
-            changed.take(&row, tags, &other_books, part);
-        }
-    })?;
+    let fresh = || Pass {
+        actual: Tally::new(by, books),
+        changed: Tally::new(by, &other_books),
+        traffic: traffic.clone(),
+        gauge: Gauge::new(books, &changes.limits),
+    };
+    let parts = reading::read(
+        store,
+        &frame,
+        reads,
+        now,
+        &first,
+        fresh,
+        |pass, row, tags, part| {
+            pass.actual.take(row, tags, books, part);
+            let row = pass.traffic.changed(row);
+            if limited {
+                pass.gauge.add(&row);
+            } else {
+                pass.changed.take(&row, tags, &other_books, part);
+            }
+        },
+    )?;
+    let (mut actual, mut changed) = (Tally::new(by, books), Tally::new(by, &other_books));
+    let mut notes = BTreeSet::new();
+    for part in parts {
+        actual.absorb(part.actual);
+        changed.absorb(part.changed);
+        gauge.absorb(part.gauge);
+        notes.extend(part.traffic.into_notes());
+    }
     let replay = gauge.in_order().replay(&changes.limits);
     if limited {
-        reading::read(
+        let fresh = || (Tally::new(by, &other_books), traffic.clone());
+        let parts = reading::read(
             store,
             &frame,
             reads,
             now,
             &second,
-            &mut |row, tags, part| {
+            fresh,
+            |(changed, traffic), row, tags, part| {
                 let row = replay.cut(traffic.changed(row));
                 changed.take(&row, tags, &other_books, part);
             },
         )?;
+        for (part, _) in parts {
+            changed.absorb(part);
+        }
     }
     let whatif = assemble(&other_books, &mut changed, &frame);
     let actual_report = assemble(books, &mut actual, &frame);
@@ -193,8 +218,16 @@ pub fn what_if(
         &before,
         &after,
         &replay,
-        traffic.into_notes(),
+        notes.into_iter().collect(),
     ))
+}
+
+/// What one thread gathers on the first pass.
+struct Pass<'a> {
+    actual: Tally,
+    changed: Tally,
+    traffic: Traffic<'a>,
+    gauge: Gauge<'a>,
 }
 
 fn compare(

@@ -49,12 +49,9 @@ impl Histogram {
 
     /// As one sample with labels.
     pub fn sample(&self, labels: Vec<(&'static str, String)>) -> Sample {
-        let counts = self
-            .counts
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .collect();
         let sum = self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9;
+        let counts = self.counts.iter();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed)).collect();
         Sample::histogram(labels, self.edges, counts, sum)
     }
 }

@@ -55,8 +55,53 @@ struct Sums {
     cost: Money,
 }
 
+/// Everything that was observed since the start, whatever its labels: what a look at the present is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Finished requests.
+    pub requests: u64,
+    /// Of these, refused by the gateway.
+    pub rejected: u64,
+    /// Of these, failed at an upstream or cut short by the gateway.
+    pub failed: u64,
+    /// Input tokens.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Exact cost.
+    pub cost: Money,
+    /// Durations by bucket, see [`REQUEST_BUCKETS`].
+    pub durations: [u64; REQUEST_BUCKETS.len() + 1],
+    /// Times to the first token by bucket, see [`REQUEST_BUCKETS`].
+    pub first_tokens: [u64; REQUEST_BUCKETS.len() + 1],
+}
+
+impl Totals {
+    fn add(&mut self, key: &TrafficKey, observation: &Observation) {
+        self.requests += 1;
+        self.rejected += u64::from(key.outcome == Outcome::Rejected);
+        let failed = [Outcome::UpstreamFailed, Outcome::Interrupted];
+        self.failed += u64::from(failed.contains(&key.outcome));
+        self.input_tokens += observation.usage.input_tokens;
+        self.output_tokens += observation.usage.output_tokens;
+        self.cost += observation.cost;
+        for (counts, duration) in [
+            (&mut self.durations, Some(observation.duration)),
+            (&mut self.first_tokens, observation.first_token),
+        ] {
+            let Some(duration) = duration else { continue };
+            let seconds = duration.as_secs_f64();
+            let bucket = REQUEST_BUCKETS.partition_point(|edge| *edge < seconds);
+            if let Some(count) = counts.get_mut(bucket) {
+                *count += 1;
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
+    pub(super) totals: Totals,
     sums: HashMap<TrafficKey, Sums>,
     durations: HashMap<Arc<str>, Histogram>,
     first_tokens: HashMap<Arc<str>, Histogram>,
@@ -67,6 +112,7 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn observe(&mut self, key: TrafficKey, observation: &Observation) {
+        self.totals.add(&key, observation);
         for (histograms, duration) in [
             (&mut self.durations, Some(observation.duration)),
             (&mut self.first_tokens, observation.first_token),

@@ -95,6 +95,12 @@ pub(super) fn is_free(endpoint: &Endpoint, method: &Method) -> bool {
     }
 }
 
+/// Whether a request fetches a response by its id: the first fetch of one that was made in the background reports its
+/// usage, which its creation could not.
+pub(super) fn fetches_response(endpoint: &Endpoint, method: &Method) -> bool {
+    matches!(endpoint, Endpoint::Other(name) if &**name == "responses.id") && method == Method::GET
+}
+
 /// A model that the caller cannot use, whether or not it exists: which of both is not told.
 pub(super) fn unknown(model: &ModelName) -> Refusal {
     Refusal::new(

@@ -1,6 +1,10 @@
 //! The built gateway over real sockets: a scripted upstream behind it, clients before it, its ledger and metrics read as
 //! a user reads them. One module a rule.
 #![expect(
+    unreachable_pub,
+    reason = "the support's words are for the modules beside it"
+)]
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -10,10 +14,12 @@
 
 mod support;
 
+mod background;
 mod budgets;
 mod crash;
 mod disconnects;
 mod passthrough;
 mod recordings;
 mod refusals;
+mod reload;
 mod sums;

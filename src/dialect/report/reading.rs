@@ -32,6 +32,10 @@ pub struct Reading {
     pub response_id: Option<Box<str>>,
     /// The answer is only promised (`background: true`): a later request fetches it, and its usage.
     pub queued: bool,
+    /// The answer was made in the background, whoever fetches it now.
+    pub background: bool,
+    /// When it was made, in seconds since the epoch, as far as a response says (`created_at`).
+    pub created_at: Option<i64>,
     /// The text of the answer, for counting when nothing was reported.
     pub output: OutputText,
     /// Web searches seen in the answer's output, for when no usage was reported.

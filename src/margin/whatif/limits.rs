@@ -45,6 +45,7 @@ pub(in crate::margin) struct Use {
 }
 
 /// What the accounts of capped plans used, slot by slot.
+#[derive(Clone)]
 pub(in crate::margin) struct Gauge<'a> {
     books: &'a Books,
     caps: &'a [Cap],
@@ -160,6 +161,20 @@ impl<'a> Gauge<'a> {
             used.input_tokens = used.input_tokens.saturating_add(row.usage.input_tokens);
             used.output_tokens = used.output_tokens.saturating_add(row.usage.output_tokens);
             used.requests += row.requests.saturating_sub(rejected(row));
+        }
+    }
+
+    /// Adds what another gauge of the same limits holds.
+    pub(in crate::margin) fn absorb(&mut self, other: Gauge<'_>) {
+        for (account, slots) in other.uses {
+            let sums = self.uses.entry(account).or_default();
+            for (slot, used) in slots {
+                let sum = sums.entry(slot).or_default();
+                sum.cost += used.cost;
+                sum.input_tokens = sum.input_tokens.saturating_add(used.input_tokens);
+                sum.output_tokens = sum.output_tokens.saturating_add(used.output_tokens);
+                sum.requests += used.requests;
+            }
         }
     }
 

@@ -26,6 +26,7 @@ pub struct ModelMap {
 }
 
 /// Turns rows of the ledger into rows of the what-if.
+#[derive(Clone)]
 pub(super) struct Traffic<'a> {
     prices: &'a PriceTable,
     maps: Vec<Mapping>,
@@ -35,6 +36,7 @@ pub(super) struct Traffic<'a> {
     notes: Vec<String>,
 }
 
+#[derive(Clone)]
 struct Mapping {
     pattern: ModelPattern,
     entry: Option<Arc<PricedModel>>,

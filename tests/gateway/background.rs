@@ -1,0 +1,47 @@
+//! A response made in the background is billed once, when its usage is first seen.
+
+use crate::support::{ACME, Gateway, Reply, Upstream, config};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
+    // Made a moment ago, as far as the provider says.
+    let made_at = jiff::Timestamp::now().as_second() - 5;
+    let upstream = Upstream::start(move |asked| {
+        Reply::json(
+            200,
+            if asked.body.is_empty() {
+                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#.replace("1790000000", &made_at.to_string())
+            } else {
+                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"queued","background":true,"model":"gpt-4o-mini","output":[],"usage":null}"#.to_owned()
+            },
+        )
+    })
+    .await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true}"#;
+    assert_eq!(
+        gateway.client().post("/v1/responses", body).await.status,
+        200
+    );
+    for _ in 0..3 {
+        assert_eq!(
+            gateway.client().get("/v1/responses/resp_1").await.status,
+            200
+        );
+    }
+    gateway.kill_and_restart().await;
+    assert_eq!(
+        gateway.client().get("/v1/responses/resp_1").await.status,
+        200
+    );
+    let entries = gateway.ledger();
+    let billed: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry["cost_usd"] != "0.00")
+        .collect();
+    assert_eq!(billed.len(), 1, "{entries:#?}");
+    assert_eq!(billed[0]["cost_usd"], "0.00021");
+    assert_eq!(billed[0]["usage"]["input_tokens"], 1000);
+    // The creation, four fetches, and the bill.
+    assert_eq!(entries.len(), 6);
+}
