@@ -54,7 +54,7 @@ def rule_expressions() -> list[tuple[str, str]]:
 
 def substitute(expression: str) -> str:
     # The demo is a minute old: windows are as short as its life, whatever the dashboard's default.
-    for variable, value in {"$__rate_interval": "30s", "$__range": "1m", "$plan": ".*", "$instance": ".*"}.items():
+    for variable, value in {"$__rate_interval": "1m", "$__range": "1m", "$plan": ".*", "$instance": ".*"}.items():
         expression = expression.replace(variable, value)
     assert "$" not in expression, f"a variable that this test does not know: {expression}"
     return expression

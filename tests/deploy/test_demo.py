@@ -18,7 +18,7 @@ def demo(tmp_path_factory):
     """The address of the demo's admin listener."""
     folder = tmp_path_factory.mktemp("demo")
     port, admin = free_port(), free_port()
-    argv = [weir(), "demo", "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}"]
+    argv = [weir(), "demo", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
     with Program(argv, folder, f"http://127.0.0.1:{admin}/readyz", seconds=120):
         yield f"127.0.0.1:{admin}"
 
