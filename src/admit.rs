@@ -176,6 +176,8 @@ struct Served {
     model: Option<ModelName>,
     rename: Option<ModelName>,
     price: Option<HeldPrice>,
+    /// Without a price of its own, what it may be priced by once the upstream has said what it served.
+    likely: Option<HeldPrice>,
 }
 
 impl Served {
@@ -196,11 +198,17 @@ impl Served {
             )
             .param("model"));
         }
+        let likely = if price.is_none() && !name.is_empty() {
+            snapshot.prices.dearest_like(name, Timestamp::now())
+        } else {
+            None
+        };
         Ok(Served {
             route,
             model,
             rename,
             price,
+            likely,
         })
     }
 
@@ -215,13 +223,15 @@ impl Served {
         let model = self
             .price
             .as_ref()
+            .or(self.likely.as_ref())
             .and_then(|price| price.entry.max_output_tokens);
         (model.unwrap_or(UNKNOWN_OUTPUT_MAX), false)
     }
 
     fn cost(&self, applicant: &Applicant<'_>, input: u64, output: u64, kinds: InputKinds) -> Money {
         let tier = applicant.ask.service_tier.as_deref();
-        let row = self.price.as_ref().and_then(HeldPrice::row);
+        let price = self.price.as_ref().or(self.likely.as_ref());
+        let row = price.and_then(HeldPrice::row);
         row.map_or(Money::ZERO, |row| {
             row.upper_bound(input, output, kinds, tier)
         })

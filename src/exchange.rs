@@ -251,8 +251,9 @@ impl Exchange {
             first_token: self.first_token,
         };
         let key = traffic_key(&self.snapshot, entry);
-        self.admission.settle(&self.gateway, spent);
+        // The entry first: shared counters that are rebuilt in between find it in the ledger.
         self.gateway.book(self.entry);
+        self.admission.settle(&self.gateway, spent);
         self.gateway.metrics.observe(key, &observation);
         drop(self.in_flight);
         Settled { cost }

@@ -328,10 +328,11 @@ async fn pass(mut exchange: Exchange, answer: Answer) -> Response<AnswerBody> {
     });
     let collects = !event_stream && exchange.question.metered_as().is_metered();
     let mut passing = Passing::new(body, meter, exchange, !strip_usage);
-    if collects && let Some(settled) = passing.collect(COLLECTED_BYTES).await {
-        if let Ok(cost) = HeaderValue::from_str(&settled.cost.to_string()) {
-            head.headers.insert(headers::COST_USD, cost);
-        }
+    if collects
+        && let Some(settled) = passing.collect(COLLECTED_BYTES).await
+        && let Ok(cost) = HeaderValue::try_from(settled.cost.to_string())
+    {
+        head.headers.insert(headers::COST_USD, cost);
     }
     Response::from_parts(head, AnswerBody::passing(passing))
 }

@@ -196,7 +196,8 @@ where
     let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&activity), bounds, h2));
     let service = service_fn(move |request| {
         let request_active = Activity::begin(&activity);
-        let response = handle(request, peer);
+        // hyper moves a request's future about before it polls it: a pointer moves faster than all of its states.
+        let response = Box::pin(handle(request, peer));
         async move {
             let response = response.await;
             Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))

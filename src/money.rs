@@ -160,11 +160,18 @@ impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();
         let unit = PICOS_PER_USD.unsigned_abs();
-        let mut fraction = format!("{:012}", magnitude % unit);
-        let kept = fraction.trim_end_matches('0').len().max(2);
-        fraction.truncate(kept);
         let sign = if self.0 < 0 { "-" } else { "" };
-        f.pad(&format!("{sign}{}.{fraction}", magnitude / unit))
+        let (whole, mut rest) = (magnitude / unit, magnitude % unit);
+        // The fraction without its trailing zeros, but for two decimals at least.
+        let mut decimals = DECIMALS;
+        while decimals > 2 && rest % 10 == 0 {
+            rest /= 10;
+            decimals -= 1;
+        }
+        if f.width().is_some() {
+            return f.pad(&format!("{sign}{whole}.{rest:0decimals$}"));
+        }
+        write!(f, "{sign}{whole}.{rest:0decimals$}")
     }
 }
 

@@ -251,6 +251,19 @@ impl PriceTable {
         })
     }
 
+    /// For a name without a price of its own, the dearest entry whose name begins with it: a bound for what the
+    /// upstream may serve under a short name (`claude-sonnet-4` is served as `claude-sonnet-4-20250514`).
+    pub fn dearest_like(&self, model: &str, at: Timestamp) -> Option<HeldPrice> {
+        let day = jiff::tz::Offset::UTC.to_datetime(at).date();
+        let alike = self.models().filter(|entry| entry.model.starts_with(model));
+        let held = alike.filter_map(|entry| {
+            let index = entry.rows.iter().rposition(|row| row.from <= day)?;
+            let entry = Arc::clone(entry);
+            Some(HeldPrice { entry, index })
+        });
+        held.max_by_key(|price| price.row().and_then(|row| row.rates.output))
+    }
+
     /// Every entry once, in no order.
     pub fn models(&self) -> impl Iterator<Item = &Arc<PricedModel>> {
         self.exact

@@ -30,7 +30,7 @@ pub struct Refusal {
     /// When another try makes sense.
     pub retry_after: Option<Duration>,
     /// More headers of the answer.
-    pub headers: HeaderMap,
+    pub headers: Box<HeaderMap>,
 }
 
 impl Refusal {
@@ -43,7 +43,7 @@ impl Refusal {
             detail: None,
             reason: None,
             retry_after: None,
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl Refusal {
         let mut response = Response::new(AnswerBody::whole(body));
         *response.status_mut() = status;
         let map = response.headers_mut();
-        *map = self.headers;
+        *map = *self.headers;
         map.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),

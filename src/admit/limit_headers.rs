@@ -14,7 +14,7 @@ use crate::quota::Bound;
 /// OpenAI's `x-ratelimit-*` for the tightest limits, the rest of the tightest budget, and a downgrade.
 #[derive(Clone, Debug, Default)]
 pub struct LimitHeaders {
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether any limit holds: then the upstream's own figures would mislead.
     replaces: bool,
 }
@@ -31,7 +31,7 @@ const UPSTREAMS_OWN: [HeaderName; 6] = [
 impl LimitHeaders {
     /// The headers of a request whose bounds were just reserved.
     pub fn new(bounds: &[Bound], downgraded_to: Option<ModelName>, now: Timestamp) -> LimitHeaders {
-        let mut headers = HeaderMap::new();
+        let mut headers = Vec::with_capacity(4);
         let tightest = |fits: fn(Measure) -> bool| {
             let of_kind = bounds.iter().filter(|bound| fits(bound.rule.counter.on()));
             of_kind.min_by_key(|bound| share_left(bound))
@@ -59,19 +59,17 @@ impl LimitHeaders {
             ),
         ] {
             let Some(bound) = bound else { continue };
-            insert(&mut headers, limit, &bound.rule.max.units().to_string());
-            insert(&mut headers, remaining, &bound.remaining().to_string());
-            insert(&mut headers, reset, &until(bound.window.end_ms, now));
+            headers.push((limit.clone(), count(bound.rule.max.units())));
+            headers.push((remaining.clone(), count(bound.remaining())));
+            push(&mut headers, reset, until(bound.window.end_ms, now));
         }
         if let Some(bound) = tightest(|on| on == Measure::Cost) {
-            insert(
-                &mut headers,
-                &headers::BUDGET_REMAINING_USD,
-                &Money::from_picos(bound.remaining()).to_string(),
-            );
+            let left = Money::from_picos(bound.remaining()).to_string();
+            push(&mut headers, &headers::BUDGET_REMAINING_USD, left);
         }
         if let Some(model) = &downgraded_to {
-            insert(&mut headers, &headers::DOWNGRADED_TO, model.as_str());
+            let model = model.as_str().to_owned();
+            push(&mut headers, &headers::DOWNGRADED_TO, model);
         }
         LimitHeaders {
             headers,
@@ -80,14 +78,14 @@ impl LimitHeaders {
     }
 
     /// Puts them on an answer, in place of the upstream's own.
-    pub fn apply(&self, answer: &mut HeaderMap) {
+    pub fn apply(self, answer: &mut HeaderMap) {
         if self.replaces {
             for name in &UPSTREAMS_OWN {
                 answer.remove(name);
             }
         }
-        for (name, value) in &self.headers {
-            answer.insert(name.clone(), value.clone());
+        for (name, value) in self.headers {
+            answer.insert(name, value);
         }
     }
 }
@@ -108,9 +106,13 @@ fn share_left(bound: &Bound) -> i128 {
         .unwrap_or(0)
 }
 
-fn insert(headers: &mut HeaderMap, name: &HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(name.clone(), value);
+fn count(units: i128) -> HeaderValue {
+    HeaderValue::from(u64::try_from(units).unwrap_or(u64::MAX))
+}
+
+fn push(headers: &mut Vec<(HeaderName, HeaderValue)>, name: &HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.push((name.clone(), value));
     }
 }
 

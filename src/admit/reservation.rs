@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use jiff::Timestamp;
 
@@ -104,7 +104,8 @@ async fn release(quota: &Quota, id: RequestId) -> Result<(), SettleError> {
 /// Polls once, and goes on in the background if that was not enough.
 fn finish(gateway: &Gateway, work: impl Future<Output = ()> + Send + 'static) {
     let mut work: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
-    if let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    if polled.is_pending() {
         gateway.tasks.spawn(work);
     }
 }

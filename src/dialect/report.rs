@@ -190,17 +190,19 @@ impl Report {
             Place::Response => self.response(&found),
             Place::Message => {}
         }
+        let mut has_usage = false;
+        for usage in [found.usage, found.usage_metadata, found.x_groq_usage] {
+            has_usage |= usage.is_some_and(|usage| self.usage(usage));
+        }
         let mut finished = false;
         let mut has_choices = false;
-        if let Some(choices) = found.choices {
+        // The text of a whole answer that reports its usage is never counted.
+        let counts_text = place != Place::Body || !has_usage || self.absurd;
+        if let Some(choices) = found.choices.filter(|_| counts_text) {
             each_element(choices, |choice| {
                 has_choices = true;
                 finished |= self.collector.choice(choice);
             });
-        }
-        let mut has_usage = false;
-        for usage in [found.usage, found.usage_metadata, found.x_groq_usage] {
-            has_usage |= usage.is_some_and(|usage| self.usage(usage));
         }
         if has_usage && (finished || !has_choices) && self.habit != Habit::Messages {
             self.settled = true;
@@ -278,16 +280,16 @@ impl Report {
 
     /// A response of OpenAI's Responses, on its own or inside an event.
     fn response(&mut self, found: &Found<'_>) {
-        let is_report = found
-            .usage
-            .is_some_and(|usage| Figures::read(usage).0.is_report());
         self.background |= found.background == Some("true");
         let created_at = found.created_at.and_then(|seconds| seconds.parse().ok());
         self.created_at = created_at.or(self.created_at);
         self.queued = match found.status {
             Some("\"queued\"") => true,
             // Polled or streamed in the background; without a background a whole answer is never "in progress".
-            Some("\"in_progress\"") => found.background == Some("true") && !is_report,
+            Some("\"in_progress\"") if found.background == Some("true") => {
+                let reports = |usage| Figures::read(usage).0.is_report();
+                !found.usage.is_some_and(reports)
+            }
             _ => false,
         };
         let Some(output) = found.output else { return };

@@ -4,6 +4,11 @@
 //! batches take while entries come at a steady 20,000 a second, and whether that depends on how many there are already.
 //! `WEIR_BENCH_ENTRIES` (default 300,000) says how many that is; the month of ten million requests takes some minutes.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a bench that goes wrong should stop at once"
+)]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

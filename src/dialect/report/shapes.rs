@@ -150,6 +150,12 @@ mod openai {
         let body = r#"{"choices":[{"index":0,"text":"a"},{"index":1,"text":"b"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
         let reading = json(Endpoint::Completions, body);
         is(reading.usage.unwrap(), 3, 2, &[]);
+        assert!(
+            reading.output.is_empty(),
+            "what is reported need not be counted"
+        );
+        let silent = body.replace("usage", "x");
+        let reading = json(Endpoint::Completions, &silent);
         assert_eq!(reading.output.choices.len(), 2);
         let body = r#"{"object":"list","data":[{"embedding":[0.1]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
         is(json(Endpoint::Embeddings, body).usage.unwrap(), 8, 0, &[]);
