@@ -255,31 +255,34 @@ fn proved_limit(
     proof: &dyn Fn(&Changes) -> Result<WhatIf, MarginError>,
 ) -> Result<Option<LimitAdvice>, MarginError> {
     let since_ms = question.range.since.as_millisecond();
-    let reaches = |max: i128| {
+    let reaches = |max: i128, missing: Money| {
         let saving = slots.saving(&cap(question, on, max), since_ms);
-        let margin_usd = actual.margin_usd + saving;
+        let margin_usd = actual.margin_usd + saving - missing;
         reaches(margin_usd, actual.revenue_usd, question.target_ppm)
     };
-    if !reaches(0) {
-        return Ok(None);
-    }
     let unit = if on == Measure::Cost {
         PICOS_PER_CENT
     } else {
         1
     };
-    let (mut holds, mut fails) = (0, slots.most(on) / unit + 1);
-    while fails - holds > 1 {
-        let middle = holds + (fails - holds) / 2;
-        if reaches(middle) {
-            holds = middle;
-        } else {
-            fails = middle;
+    // The search counts whole slots, the what-if the range: where that begins within a day, the search takes more for
+    // saved than the range has, and a rounding may lie between them too. What the proof did not find
+    // saved is then asked for on top.
+    let mut missing = Money::ZERO;
+    for _ in 0..PROOFS {
+        if !reaches(0, missing) {
+            return Ok(None);
         }
-    }
-    // The what-if cuts each class of each row, the search each slot: a rounding may lie between them.
-    for max in [holds, holds - 1] {
-        let limit = cap(question, on, max.max(0));
+        let (mut holds, mut fails) = (0, slots.most(on) / unit + 1);
+        while fails - holds > 1 {
+            let middle = holds + (fails - holds) / 2;
+            if reaches(middle, missing) {
+                holds = middle;
+            } else {
+                fails = middle;
+            }
+        }
+        let limit = cap(question, on, holds);
         let answer = proof(&Changes {
             limits: vec![limit.clone()],
             ..Changes::default()
@@ -294,9 +297,14 @@ fn proved_limit(
                 touched_paying_accounts: answer.touched_paying_accounts,
             }));
         }
+        let taken_for = actual.margin_usd + slots.saving(&limit, since_ms);
+        missing = missing.max(taken_for - whatif.margin_usd) + Money::from_picos(1);
     }
     Ok(None)
 }
+
+/// How often a limit is looked for, each time with what the proof of the last one did not find.
+const PROOFS: usize = 4;
 
 /// A limit per billing period: of so many cents, tokens or requests.
 fn cap(question: &Question, on: Measure, max: i128) -> Cap {

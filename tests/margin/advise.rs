@@ -118,6 +118,19 @@ fn the_price_is_the_lowest_cent_and_each_limit_the_highest_unit_that_reaches_the
 }
 
 #[test]
+fn a_range_that_begins_within_a_day_gets_limits_too() {
+    let (store, books) = world();
+    let question = Question {
+        plan: "pro".into(),
+        target_ppm: 300_000,
+        range: range("2025-03-01T09:30:00Z", "2025-03-31T09:30:00Z"),
+    };
+    let now = at("2025-04-02");
+    let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
+    assert_eq!(advice.limits.len(), 3, "{:?}", advice.notes);
+}
+
+#[test]
 fn a_target_that_is_reached_needs_no_limit() {
     let advice = ask(-9_000_000);
     assert!(advice.reached);
