@@ -14,6 +14,7 @@ use crate::ledger::store::{EntryFilter, Store, StoreError, TimeRange};
 use crate::margin::advise::{Advice, Question, advise};
 use crate::margin::{self, Books, By, MarginError, Report, Row, dollars, grouped, percent};
 use crate::money::Money;
+use crate::plan::Amount;
 use crate::secret::Secret;
 
 /// What is known when everything runs.
@@ -173,9 +174,19 @@ impl Welcome {
         }
         let _ = writeln!(
             text,
-            "  Put either into {} under the plan: the gateway takes it up while it runs.",
+            "  Put the price, or the limit as below, under the plan in {}:\n  the gateway takes it up while it runs.",
             self.configuration()
         );
+        let cost = advice.limits.iter().find_map(|one| match one.limit.max {
+            Amount::Money(max) => Some(max),
+            Amount::Count(_) => None,
+        });
+        if let Some(max) = cost {
+            let _ = writeln!(
+                text,
+                "    [[plans.limits]]\n    on = \"cost\"\n    max = \"{max}\"\n    per = \"period\""
+            );
+        }
         text
     }
 

@@ -17,6 +17,7 @@ mod support;
 mod background;
 mod budgets;
 mod crash;
+mod demo;
 mod disconnects;
 mod passthrough;
 mod recordings;
