@@ -180,11 +180,18 @@ impl Ledger {
     /// survives the death of this process.
     ///
     /// # Errors
-    /// Only when the disk fails: space for the end of a begun request is kept in reserve.
+    /// Only when the disk fails: space for the end of a begun request is kept in reserve. The entry is then on its way to
+    /// the store all the same, but would not survive the death of this process.
     pub fn close(&self, entry: Entry) -> Result<(), LedgerError> {
         let queue = &self.shared.queue;
         let enqueue = |entry, position| queue.push(entry, position);
-        Ok(self.shared.journal.close(entry, enqueue)?)
+        let closed = self.shared.journal.close(entry, enqueue);
+        closed.map_err(|unwritten| {
+            if let Some(entry) = unwritten.entry {
+                queue.push_unwritten(*entry);
+            }
+            unwritten.error.into()
+        })
     }
 
     /// Waits until everything closed so far is in the store.
@@ -214,9 +221,9 @@ impl Ledger {
         self.shared.queue.store_is_there()
     }
 
-    /// Whether the journal has room for more requests.
+    /// Whether the journal has room for more requests and its disk takes them.
     pub fn takes_requests(&self) -> bool {
-        self.journal_bytes() < self.shared.settings.spool_bytes_max
+        self.journal_bytes() < self.shared.settings.spool_bytes_max && self.shared.journal.is_well()
     }
 
     /// Requests that were begun and not closed.

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::codec;
@@ -75,6 +76,8 @@ pub enum JournalError {
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 /// What a `close` may have more than its `begin`: the served model, tier, price rows, a reason.
 const CLOSE_SLACK_BYTES: u64 = 1024;
+/// The space with which a journal that failed is taken for well again.
+const PROBE_BYTES: u64 = 16 * 1024;
 /// How far a segment is written with zeros at a time.
 const STEP_BYTES: u64 = 256 * 1024;
 
@@ -99,6 +102,17 @@ pub(super) struct Journal {
     pen: Mutex<Pen>,
     /// Records known to be on the disk, as counted by [`Pen::written`].
     synced: Mutex<u64>,
+    /// Whether the last record could not be written.
+    failing: AtomicBool,
+}
+
+/// A close that the journal did not take.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    /// Why.
+    pub(super) error: JournalError,
+    /// The entry, unless it was handed on before the failure.
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 /// What writing needs; held for one `write` at a time.
@@ -151,6 +165,12 @@ impl Journal {
         if fsync != Fsync::Never {
             adopt::sync_directory(&directory).map_err(failed)?;
             adopt::sync_directory(root).map_err(failed)?;
+            // The directory of all journals may be new itself.
+            let parent = root
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(std::path::Path::new("."));
+            adopt::sync_directory(parent).map_err(failed)?;
         }
         let kept = BTreeMap::from([(1, Kept::default())]);
         Ok(Journal {
@@ -171,11 +191,18 @@ impl Journal {
                 removed: false,
             }),
             synced: Mutex::new(0),
+            failing: AtomicBool::new(false),
         })
     }
 
     /// Records a request before it goes upstream: `entry` is what will be booked if the process dies with it.
     pub(super) fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
+        let began = self.try_begin(entry);
+        self.note(began.as_ref().err());
+        began
+    }
+
+    fn try_begin(&self, entry: &Entry) -> Result<(), JournalError> {
         let mut pen = self.pen();
         let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
         if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
@@ -199,9 +226,22 @@ impl Journal {
         &self,
         entry: Entry,
         enqueue: impl FnOnce(Entry, Position),
-    ) -> Result<(), JournalError> {
+    ) -> Result<(), Unwritten> {
+        let closed = self.try_close(entry, enqueue);
+        self.note(closed.as_ref().err().map(|unwritten| &unwritten.error));
+        closed
+    }
+
+    fn try_close(
+        &self,
+        entry: Entry,
+        enqueue: impl FnOnce(Entry, Position),
+    ) -> Result<(), Unwritten> {
         let mut pen = self.pen();
-        let bytes = pen.encode(self.salt, RecordKind::Close, &entry)?;
+        let bytes = match pen.encode(self.salt, RecordKind::Close, &entry) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(Unwritten::of(error, entry)),
+        };
         let open = pen.open.remove(&entry.id);
         if let Some(open) = &open {
             pen.forget(open);
@@ -211,17 +251,51 @@ impl Journal {
             let fits = open.is_some() && pen.segment.end() + bytes <= pen.segment.room();
             if !fits {
                 pen.reopen(entry.id, open);
-                return Err(error);
+                return Err(Unwritten::of(error, entry));
             }
         }
         if let Err(error) = self.write(&mut pen) {
             pen.reopen(entry.id, open);
-            return Err(error);
+            return Err(Unwritten::of(error, entry));
         }
         let segment = pen.segment.number();
         pen.keep(segment);
         enqueue(entry, pen.position());
         self.sync_before_return(pen)
+            .map_err(|error| Unwritten { error, entry: None })
+    }
+
+    /// Says once when the journal begins to fail, and once when it takes records again.
+    fn note(&self, error: Option<&JournalError>) {
+        match error {
+            None => {
+                if self.failing.load(Ordering::Relaxed)
+                    && self.failing.swap(false, Ordering::Relaxed)
+                {
+                    tracing::info!("the journal takes records again");
+                }
+            }
+            // One entry's own fault.
+            Some(JournalError::TooLarge(_)) => {}
+            Some(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "requests are refused: what they use could not be recorded");
+                }
+            }
+        }
+    }
+
+    /// Whether records can be written. A journal that failed finds out here whether there is space again, since who asks
+    /// this may send no request before the answer is yes.
+    pub(super) fn is_well(&self) -> bool {
+        if self.failing.load(Ordering::Relaxed) {
+            let mut pen = self.pen();
+            let room = self.make_room(&mut pen, PROBE_BYTES);
+            drop(pen);
+            self.note(room.as_ref().err());
+            return room.is_ok();
+        }
+        true
     }
 
     /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
@@ -443,6 +517,15 @@ impl Pen {
             self.reserved += open.reserved;
             self.keep(open.segment);
             self.open.insert(id, open);
+        }
+    }
+}
+
+impl Unwritten {
+    fn of(error: JournalError, entry: Entry) -> Unwritten {
+        Unwritten {
+            error,
+            entry: Some(Box::new(entry)),
         }
     }
 }

@@ -255,6 +255,15 @@ impl Store for SqliteStore {
 
 /// A connection as all of them are set up.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let named = |text: String| format!("{}: {text}", path.display());
+    open_connection(path).map_err(|error| match error {
+        StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
+        StoreError::Damaged(text) => StoreError::Damaged(named(text)),
+        refused => refused,
+    })
+}
+
+fn open_connection(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection

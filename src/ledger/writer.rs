@@ -93,6 +93,20 @@ impl Queue {
         }
     }
 
+    /// Takes an entry that the journal could not: it has no place there, and is lost when the queue is full.
+    pub(super) fn push_unwritten(&self, entry: Entry) {
+        let mut state = self.state();
+        if state.behind || state.entries.len() >= self.entries_max {
+            tracing::error!(id = %entry.id, "an entry is lost: neither the journal nor the store takes it");
+            return;
+        }
+        state.closed += 1;
+        state.entries.push_back((entry, Position::default()));
+        if state.entries.len() == 1 {
+            self.work.notify_one();
+        }
+    }
+
     pub(super) fn waiting(&self) -> u64 {
         let state = self.state();
         state.closed - state.applied
@@ -228,7 +242,8 @@ impl Queue {
                 .applied_by_segment
                 .entry(position.segment)
                 .or_default() += 1;
-            state.applied_to = *position;
+            // An entry that the journal could not take has no place in it.
+            state.applied_to = state.applied_to.max(*position);
         }
         self.news.notify_all();
     }
