@@ -20,6 +20,7 @@ use crate::metrics::{InFlight, Observation, TrafficKey};
 use crate::money::Money;
 use crate::price;
 use crate::quota::Demand;
+use crate::request::Place;
 use crate::secret::SecretSha256;
 use crate::snapshot::Snapshot;
 use crate::tokens::UsageSource;
@@ -38,6 +39,7 @@ pub struct Exchange {
     pub(crate) started: Instant,
     pub(crate) first_token: Option<Duration>,
     pub(crate) in_flight: InFlight,
+    pub(crate) place: Option<Place>,
 }
 
 /// What a settlement found.
@@ -256,6 +258,7 @@ impl Exchange {
         self.admission.settle(&self.gateway, spent);
         self.gateway.metrics.observe(key, &observation);
         drop(self.in_flight);
+        drop(self.place);
         Settled { cost }
     }
 }

@@ -86,10 +86,12 @@ pub(crate) async fn forward(
     entry.upstream = Some(first.settings.id.clone());
     admission.foresee(&mut entry);
     gateway.ledger.begin(&entry).map_err(|error| {
+        gateway.metrics.event("journal_failed", "begin");
         Refusal::new(
             Code::Overloaded,
             "The gateway cannot record requests just now.",
         )
+        .retry_after(Duration::from_secs(1))
         .detail(error.to_string())
     })?;
     let Some(in_flight) = frame.in_flight.take() else {
@@ -111,6 +113,7 @@ pub(crate) async fn forward(
             started: frame.started,
             first_token: None,
             in_flight,
+            place: frame.place.take(),
         }),
     };
     gateway.metrics.overhead.observe(frame.started.elapsed());
@@ -255,7 +258,14 @@ impl Calling<'_> {
         let answered = tokio::time::timeout(timeouts.connect + timeouts.first_byte, call).await;
         departure.call = None;
         match answered {
-            Ok(result) => upstream.note(result),
+            Ok(result) => upstream.note(result).and_then(|answer| {
+                // Nobody asked for another protocol: passed on, the client would take what follows for one.
+                if answer.status().is_informational() {
+                    Err(CallError::Switched(answer.status()))
+                } else {
+                    Ok(answer)
+                }
+            }),
             Err(_) => Err(upstream.note_silent()),
         }
     }
@@ -367,6 +377,10 @@ fn unanswered(error: &CallError) -> Refusal {
         CallError::Connect(_) => {
             Refusal::new(Code::UpstreamUnreachable, "The upstream cannot be reached.")
         }
+        CallError::Switched(_) => Refusal::new(
+            Code::UpstreamUnreachable,
+            "The upstream gave no answer but changed the protocol.",
+        ),
         CallError::Broken(_) => Refusal::new(
             Code::UpstreamUnreachable,
             "The upstream closed the connection without an answer.",

@@ -69,8 +69,11 @@ pub fn for_upstream(headers: &mut HeaderMap) {
 }
 
 /// Turns an upstream's response headers into those for the client. The length is kept: bodies pass unchanged
-/// unless the caller says otherwise.
+/// unless the caller says otherwise. A length beside a transfer coding is not the body's (RFC 9112, 6.3).
 pub fn for_client(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
 }
 

@@ -1,7 +1,9 @@
 //! Accepting connections: sockets, TLS, bounds, and serving HTTP on them until told to stop.
 
 mod activity;
+mod descriptors;
 mod socket;
+mod streams;
 mod tls;
 
 use std::convert::Infallible;
@@ -14,7 +16,7 @@ use http::{Request, Response};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use activity::{Activity, TimedIo};
+pub use descriptors::{connections as connections_max, raise_limit};
 pub use socket::bind;
+use streams::Streams;
 pub use tls::{Certificates, CertificatesError};
 
 /// The bounds of one listener.
@@ -46,6 +50,8 @@ pub struct Listener {
     pub bounds: Bounds,
     /// Places for connections, shared by all listeners of one kind.
     pub places: Arc<Semaphore>,
+    /// Told when a connection could not be accepted.
+    pub on_failure: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// How the connections of a listener end: `stop` asks them to finish what they are doing, `tracker` knows those that have not.
@@ -57,6 +63,13 @@ pub struct Connections {
     pub tracker: TaskTracker,
 }
 
+/// How long a listener that stops accepts connections that were on their way: a slow handshake takes about so long.
+const LAST_CALL: Duration = Duration::from_millis(250);
+/// How long a stopping gateway waits for the first request of a connection that has sent none.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// The pause after a connection could not be accepted, and how often that is logged.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// The bound on streams of one HTTP/2 connection; more of them wait for their turn.
 const H2_STREAMS: u32 = 256;
 /// Many more headers than any SDK sends, few enough to bound the work on one head.
@@ -77,17 +90,29 @@ where
         certificates,
         bounds,
         places,
+        on_failure,
     } = listener;
+    let mut closes_at: Option<tokio::time::Instant> = None;
+    let mut logged_at: Option<tokio::time::Instant> = None;
     loop {
         // A full house does not accept: the kernel's backlog holds newcomers until a place is free.
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = connections.stop.cancelled() => return,
+        let newcomer = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((place, socket.accept().await))
         };
-        let Ok(place) = place else { return };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = connections.stop.cancelled() => return,
+        let newcomer = tokio::select! {
+            newcomer = newcomer => newcomer,
+            () = connections.stop.cancelled(), if closes_at.is_none() => {
+                if let Err(error) = socket::turn_newcomers_away(&socket) {
+                    tracing::debug!(%error, "connections made in this moment may be refused");
+                }
+                closes_at = Some(tokio::time::Instant::now() + LAST_CALL);
+                continue;
+            }
+            () = sleep_until(closes_at) => return,
+        };
+        let Some((place, accepted)) = newcomer else {
+            return;
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -105,10 +130,22 @@ where
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give the connections that exist time to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                on_failure();
+                if logged_at.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_EVERY) {
+                    tracing::error!(%error, "cannot accept connections: they wait");
+                    logged_at = Some(tokio::time::Instant::now());
+                }
+                drop(place);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -134,17 +171,26 @@ async fn connect<H, F, B>(
                 bounds.header_timeout,
                 certificates.acceptor().accept(stream),
             );
-            let Ok(Ok(stream)) = handshake.await else {
+            let handshake = tokio::select! {
+                handshake = handshake => handshake,
+                () = never_mind(&stop) => return,
+            };
+            let Ok(Ok(stream)) = handshake else {
                 return;
             };
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            serve_protocol(stream, h2, peer, &bounds, stop, handle).await
+            Box::pin(serve_protocol(stream, h2, peer, &bounds, stop, handle)).await
         }
         None => {
-            let Some(h2) = speaks_h2(&stream, bounds.header_timeout).await else {
+            let speaks = tokio::select! {
+                speaks = speaks_h2(&stream, bounds.header_timeout) => speaks,
+                () = never_mind(&stop) => return,
+            };
+            let Some(h2) = speaks else {
                 return;
             };
-            serve_protocol(stream, h2, peer, &bounds, stop, handle).await
+            // Boxed, so that a connection that says nothing does not take the memory of one that is served.
+            Box::pin(serve_protocol(stream, h2, peer, &bounds, stop, handle)).await
         }
     };
     if let Err(error) = protocol {
@@ -153,11 +199,18 @@ async fn connect<H, F, B>(
     drop(place);
 }
 
+/// When a stopping gateway no longer waits for the first bytes of a connection.
+async fn never_mind(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FIRST_REQUEST).await;
+}
+
 /// Whether a plain connection starts with HTTP/2's preface; `None` when it sends nothing in time or closes.
 async fn speaks_h2(stream: &TcpStream, timeout: Duration) -> Option<bool> {
     const PREFACE: &[u8; 3] = b"PRI";
     let sniff = async {
         let mut start = [0_u8; PREFACE.len()];
+        let mut pause = Duration::from_millis(5);
         loop {
             let seen = stream.peek(&mut start).await.ok()?;
             let seen = start.get(..seen)?;
@@ -170,8 +223,10 @@ async fn speaks_h2(stream: &TcpStream, timeout: Duration) -> Option<bool> {
             if seen.len() == PREFACE.len() {
                 return Some(true);
             }
-            // A part of the preface only: rare enough that a short pause is the simplest way to wait for the rest.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // A part of the preface only: the socket stays readable, so there is nothing to wait for but time. The pauses
+            // grow, or thousands of clients that send one byte could keep the cores busy.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     };
     tokio::time::timeout(timeout, sniff).await.ok()?
@@ -194,8 +249,9 @@ where
 {
     let activity = Arc::new(Activity::default());
     let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&activity), bounds, h2));
+    let serving = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        let request_active = Activity::begin(&activity);
+        let request_active = Activity::begin(&serving);
         // hyper moves a request's future about before it polls it: a pointer moves faster than all of its states.
         let response = Box::pin(handle(request, peer));
         async move {
@@ -203,8 +259,16 @@ where
             Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))
         }
     });
+    // A connection that was just accepted has a request on its way: told to stop now, it would be closed before that is read.
+    let leave = async {
+        stop.cancelled().await;
+        activity.first_request(FIRST_REQUEST).await;
+    };
     if h2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let streams = Streams {
+            idle_timeout: bounds.idle_timeout,
+        };
+        let mut builder = http2::Builder::new(streams);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
@@ -215,7 +279,7 @@ where
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = leave => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -233,7 +297,7 @@ where
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = leave => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

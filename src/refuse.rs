@@ -59,6 +59,12 @@ impl Refusal {
         self
     }
 
+    /// Says when another try makes sense.
+    pub fn retry_after(mut self, after: Duration) -> Refusal {
+        self.retry_after = Some(after);
+        self
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.code.status()

@@ -5,16 +5,20 @@
 
 mod body;
 mod models;
+mod path;
+mod places;
 mod tags;
 
-pub(crate) use body::RequestBody;
+pub(crate) use body::{RequestBody, memory_kib};
+pub(crate) use places::Place;
+pub use places::Places;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
@@ -42,22 +46,37 @@ pub async fn serve(
     peer: SocketAddr,
 ) -> Response<AnswerBody> {
     let mut frame = Frame::new(&gateway, request.uri().path(), request.headers());
-    match live(&gateway, &mut frame, request, peer).await {
+    // A proxy in front may have framed this request by a length that hyper dropped in favour of the coding: whatever
+    // follows on this connection may be what that proxy took for its body (RFC 9112, 6.1).
+    // And what follows a CONNECT may be what it took for a tunnel.
+    let last = request.headers().contains_key(header::TRANSFER_ENCODING)
+        || request.method() == Method::CONNECT;
+    let (head, mut body) = request.into_parts();
+    let expects = head.headers.contains_key(header::EXPECT);
+    let mut response = match live(&gateway, &mut frame, head, &mut body, peer).await {
         Ok(response) => response,
-        Err(refusal) => frame.refuse(&gateway, refusal),
+        Err(refusal) => {
+            body::read_off(expects, &mut body).await;
+            frame.refuse(&gateway, refusal)
+        }
+    };
+    if last {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
 }
 
 /// The steps.
 async fn live(
     gateway: &Arc<Gateway>,
     frame: &mut Frame,
-    request: Request<Incoming>,
+    head: Parts,
+    body: &mut Incoming,
     peer: SocketAddr,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let snapshot = Arc::clone(&frame.snapshot);
     let endpoint = frame.endpoint.clone().ok_or_else(no_such_path)?;
-    let (head, body) = request.into_parts();
 
     let caller = identify(
         &head.headers,
@@ -68,12 +87,14 @@ async fn live(
     frame.caller = Some(caller.clone());
     frame.tags = tags::read(&head.headers);
     caller.permit(peer.ip(), frame.started_at)?;
-    check_framing(&head)?;
+    check_target(&head)?;
+    frame.place = Some(find_place(gateway, &snapshot, &caller)?);
     if let Some(listing) = models::answer(&endpoint, &head, &snapshot, &caller, frame.dialect)? {
         return Ok(frame.answered_here(gateway, listing));
     }
 
-    let body = body::read(&head, body, &snapshot.config.server).await?;
+    let bounds = &snapshot.config.server;
+    let body = body::read(&head, body, bounds, &gateway.body_memory).await?;
     let ask = ask::read(&endpoint, &body.plain).map_err(refuse_ask)?;
     frame.ask(&ask);
     if let Some(model) = &ask.model
@@ -115,6 +136,7 @@ pub(crate) struct Frame {
     pub(crate) started_at: Timestamp,
     pub(crate) dialect: Dialect,
     pub(crate) in_flight: Option<InFlight>,
+    pub(crate) place: Option<Place>,
     endpoint: Option<Endpoint>,
     caller: Option<Caller>,
     tags: Vec<(Arc<str>, Arc<str>)>,
@@ -149,6 +171,7 @@ impl Frame {
             started_at: Timestamp::now(),
             dialect,
             in_flight: Some(gateway.metrics.in_flight()),
+            place: None,
             endpoint,
             caller: None,
             tags: Vec::new(),
@@ -262,14 +285,13 @@ fn refuse_ask(error: ask::AskError) -> Refusal {
     }
 }
 
-/// Refuses what two HTTP readers in a row could frame differently, and methods that tunnel.
-fn check_framing(head: &Parts) -> Result<(), Refusal> {
-    let framed_twice = head.headers.contains_key(http::header::TRANSFER_ENCODING)
-        && head.headers.contains_key(http::header::CONTENT_LENGTH);
-    if framed_twice {
+/// Refuses targets that the server behind may read differently, so that one path would be metered and another served; and
+/// methods that tunnel.
+fn check_target(head: &Parts) -> Result<(), Refusal> {
+    if !path::is_plain(head.uri.path()) {
         return Err(Refusal::new(
             Code::InvalidRequest,
-            "The request has both a Content-Length and a Transfer-Encoding.",
+            "The path can be read in more than one way: it has empty or dotted segments, needless escapes or capital letters.",
         ));
     }
     if head.method == Method::CONNECT || head.method == Method::TRACE {
@@ -279,4 +301,20 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Refuses a request when as many are in flight as the configuration allows, or when its key alone has half of them: a
+/// flood from one key leaves room for the others.
+fn find_place(gateway: &Gateway, snapshot: &Snapshot, caller: &Caller) -> Result<Place, Refusal> {
+    let most = snapshot.config.server.requests_max;
+    let taken = usize::try_from(gateway.metrics.in_flight_requests()).unwrap_or(0);
+    let full =
+        |message: &str| Refusal::new(Code::Overloaded, message).retry_after(Duration::from_secs(1));
+    if taken > most {
+        return Err(full(
+            "The gateway has as many requests in flight as it takes.",
+        ));
+    }
+    let place = gateway.places.take(&caller.key.id, most.div_ceil(2));
+    place.ok_or_else(|| full("Your key has as many requests in flight as the gateway takes."))
 }

@@ -48,6 +48,9 @@ pub enum CallError {
     /// The connection broke before the answer's head came: the request may have been processed.
     #[error("the connection broke before an answer came: {0}")]
     Broken(legacy::Error),
+    /// It answered with another protocol (101) in place of an answer.
+    #[error("it answered {0}, which was not asked for")]
+    Switched(http::StatusCode),
     /// No answer within the time for the first byte.
     #[error("no answer within {0:?}")]
     Silent(Duration),
@@ -61,7 +64,7 @@ impl CallError {
     pub fn kind(&self) -> &'static str {
         match self {
             CallError::Connect(_) => "connect",
-            CallError::Broken(_) => "broken",
+            CallError::Broken(_) | CallError::Switched(_) => "broken",
             CallError::Silent(_) => "timeout",
             CallError::Full(_) => "full",
         }

@@ -20,17 +20,24 @@ pub struct Server {
     pub header_bytes_max: usize,
     /// How long a client may take to send a request's head. 10 s.
     pub header_timeout: Duration,
-    /// The longest pause between two pieces of a request's body. 60 s.
+    /// The longest pause between two pieces of a request's body, and the time that a whole body has beside one second for
+    /// each KiB. 60 s.
     pub body_timeout: Duration,
+    /// The memory that the bodies of all requests in flight may take together; further ones are refused as `overloaded`.
+    /// 1 GiB.
+    pub body_memory_max: u64,
     /// How long a connection may stay open without a request. 75 s.
     pub idle_timeout: Duration,
     /// How long the gateway reads on after a client went away, to get the provider's own usage figure. 2 s.
     pub drain_after_close: Duration,
+    /// How long the gateway goes on accepting connections after it was told to stop: its readiness is false by then, and
+    /// load balancers have this time to notice. None.
+    pub stop_delay: Duration,
     /// How long requests in flight may take to finish once the gateway is told to stop. 30 s.
     pub shutdown_grace: Duration,
     /// Connections open at once. 16,384.
     pub connections_max: usize,
-    /// Requests in flight at once; further ones are refused as `overloaded`. 16,384.
+    /// Requests in flight at once, and at most half of them of one key; further ones are refused as `overloaded`. 16,384.
     pub requests_max: usize,
 }
 
@@ -63,10 +70,16 @@ impl Server {
             body_timeout: table.or("body_timeout", 60 * second, |value| {
                 value.duration(wait.clone())
             }),
+            body_memory_max: table.or("max_body_memory", 1 << 30, |value| {
+                value.bytes(1 << 20..=1 << 40)
+            }),
             idle_timeout: table.or("idle_timeout", 75 * second, |value| {
                 value.duration(wait.clone())
             }),
             drain_after_close: table.or("drain_after_close", 2 * second, |value| {
+                value.duration(Duration::ZERO..=600 * second)
+            }),
+            stop_delay: table.or("stop_delay", Duration::ZERO, |value| {
                 value.duration(Duration::ZERO..=600 * second)
             }),
             shutdown_grace: table.or("shutdown_grace", 30 * second, |value| {

@@ -76,6 +76,7 @@ pub struct Running {
     pub admin_addresses: Vec<SocketAddr>,
     data: Connections,
     admin: Connections,
+    delay: Duration,
     grace: Duration,
 }
 
@@ -120,6 +121,13 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
             "the last run ended without stopping: its requests were found in the journal and booked"
         );
     }
+    if recovery.damaged_bytes > 0 {
+        metrics.event("journal_damaged", "start");
+        tracing::error!(
+            bytes = recovery.damaged_bytes,
+            "a journal of the last run is damaged: what could not be read was passed over"
+        );
+    }
     let snapshot = Arc::new(Snapshot::build(config.clone(), stored, &pepper, None)?);
     let seeder = Arc::new(LedgerSeeder::default());
     let quota = quota(&config.quota, &seeder)?;
@@ -132,6 +140,8 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         counter: Counter::new(CounterSettings::default()),
         habits: Habits::default(),
         background: Background::default(),
+        places: Arc::default(),
+        body_memory: Arc::new(Semaphore::new(request::memory_kib(&config.server))),
         metrics,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -176,14 +186,26 @@ async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, Start
         idle_timeout: server.idle_timeout,
         header_bytes_max: server.header_bytes_max,
     };
-    let places = Arc::new(Semaphore::new(server.connections_max));
-    let data_listeners = bind_all(&server.listen, server.tls.as_ref(), &bounds, &places)?;
+    let connections_max = listen::connections_max(server.connections_max, listen::raise_limit());
+    let places = Arc::new(Semaphore::new(connections_max));
+    let counts_failures = |listener: &'static str| -> Arc<dyn Fn() + Send + Sync> {
+        let metrics = Arc::clone(&gateway.metrics);
+        Arc::new(move || metrics.event("accept_failed", listener))
+    };
+    let data_listeners = bind_all(
+        &server.listen,
+        server.tls.as_ref(),
+        &bounds,
+        &places,
+        &counts_failures("server"),
+    )?;
     let admin_places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     let admin_listeners = bind_all(
         &config.admin.listen,
         config.admin.tls.as_ref(),
         &bounds,
         &admin_places,
+        &counts_failures("admin"),
     )?;
 
     let addresses = data_listeners.iter().map(|(_, address)| *address).collect();
@@ -215,6 +237,7 @@ async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, Start
         admin_addresses,
         data,
         admin,
+        delay: server.stop_delay,
         grace: server.shutdown_grace,
     })
 }
@@ -234,6 +257,7 @@ impl Running {
             self.grace
         );
         gateway.stop.cancel();
+        tokio::time::sleep(self.delay).await;
         self.data.stop.cancel();
         self.data.tracker.close();
         let drained = tokio::time::timeout(self.grace, self.data.tracker.wait())
@@ -273,6 +297,7 @@ fn bind_all(
     tls: Option<&config::Tls>,
     bounds: &Bounds,
     places: &Arc<Semaphore>,
+    on_failure: &Arc<dyn Fn() + Send + Sync>,
 ) -> Result<Vec<(Listener, SocketAddr)>, StartError> {
     let certificates = tls.map(Certificates::load).transpose()?.map(Arc::new);
     let listener = |address: &SocketAddr| {
@@ -287,6 +312,7 @@ fn bind_all(
             certificates: certificates.clone(),
             bounds: bounds.clone(),
             places: Arc::clone(places),
+            on_failure: Arc::clone(on_failure),
         };
         Ok((listener, bound))
     };

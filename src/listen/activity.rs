@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,18 +17,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Bounds;
+use super::streams::Taking;
 
 /// How many requests a connection is serving.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     requests: AtomicUsize,
+    began: AtomicBool,
+    first: tokio::sync::Notify,
 }
 
 impl Activity {
     /// A request began; it ends when the guard is dropped.
     pub(super) fn begin(this: &Arc<Activity>) -> Active {
         this.requests.fetch_add(1, Ordering::Relaxed);
+        if !this.began.load(Ordering::Relaxed) && !this.began.swap(true, Ordering::Relaxed) {
+            this.first.notify_one();
+        }
         Active(Arc::clone(this))
+    }
+
+    /// Waits for the connection's first request, for a while: who has just connected is about to send one.
+    pub(super) async fn first_request(&self, patience: Duration) {
+        if !self.began.load(Ordering::Relaxed) {
+            let _ = tokio::time::timeout(patience, self.first.notified()).await;
+        }
     }
 
     fn is_serving(&self) -> bool {
@@ -50,13 +63,19 @@ impl Drop for Active {
 #[derive(Debug)]
 pub(super) struct Tracked<B> {
     body: B,
+    taking: Option<Arc<Taking>>,
     _active: Active,
 }
 
 impl<B: Body + Unpin> Tracked<B> {
     pub(super) fn new(body: B, active: Active) -> Tracked<B> {
+        let taking = Taking::current();
+        if let Some(taking) = &taking {
+            taking.offer();
+        }
         Tracked {
             body,
+            taking,
             _active: active,
         }
     }
@@ -70,7 +89,14 @@ impl<B: Body + Unpin> Body for Tracked<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(taking) = &self.taking {
+            match polled {
+                Poll::Ready(_) => taking.offer(),
+                Poll::Pending => taking.taken(),
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
