@@ -56,6 +56,10 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
                 }
             });
         }
+        // The configuration changes meanwhile, so that some kills meet a reload.
+        let price = format!("price = \"{}.00\"", fastrand::u64(100..999));
+        let text = config(&upstream, ACME).replace("price = \"200.00\"", &price);
+        gateway.rewrite(&text);
         // The moment is random on purpose: the rule must hold at every one.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(5..150))).await;
         gateway.kill().await;
@@ -100,5 +104,34 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
         rounds(),
         seen.len(),
         entries.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_killed_while_it_starts_leaves_files_that_the_next_one_can_use() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(5, 3))).await;
+    let mut kept = 0;
+    for round in 0..rounds() {
+        let mut gateway = Gateway::prepare(&[], &config(&upstream, ACME));
+        // The first start makes the tables; the moment is anywhere from before main to the first request.
+        for _ in 0..3 {
+            gateway.start_and_kill(Duration::from_millis(fastrand::u64(1..60)));
+        }
+        gateway.restart().await;
+        let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+        assert_eq!(answer.status, 200, "round {round}");
+        gateway.kill_and_restart().await;
+        kept += gateway.ledger_of(1).await.len();
+        let leftovers = std::fs::read_dir(gateway.directory().join("weir.journal"))
+            .unwrap()
+            .count();
+        assert!(
+            leftovers <= 4,
+            "{leftovers} journals of dead processes are left"
+        );
+    }
+    eprintln!(
+        "{} kills while starting: {kept} of {kept} entries kept",
+        3 * rounds()
     );
 }

@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod gateway;
+pub mod misfortune;
+pub mod raw;
 pub mod upstream;
 
 pub use client::Client;

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,9 +14,11 @@ use super::Client;
 
 /// A gateway in a directory of its own. Killed when dropped.
 pub struct Gateway {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     config: PathBuf,
+    wrapper: Vec<String>,
     process: Child,
+    said: Said,
     pub address: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -24,16 +26,137 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway with this configuration.
     pub async fn start(config: &str) -> Gateway {
-        let directory = tempfile::tempdir().unwrap();
+        Gateway::start_under(&[], config).await
+    }
+
+    /// Starts a gateway through another command, which ends in being the gateway itself (`sh -c '…; exec "$@"' sh`).
+    /// `DIRECTORY` in its arguments and in the configuration is the gateway's directory.
+    pub async fn start_under(wrapper: &[&str], config: &str) -> Gateway {
+        let mut gateway = Gateway::prepare(wrapper, config);
+        gateway.restart().await;
+        gateway
+    }
+
+    /// Files for a gateway that [`Gateway::restart`] starts.
+    pub fn prepare(wrapper: &[&str], config: &str) -> Gateway {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let place = directory.path().to_str().unwrap().to_owned();
         let path = directory.path().join("weir.toml");
-        std::fs::write(&path, config).unwrap();
-        let (process, address, admin) = spawn(directory.path(), &path).await;
-        Gateway {
+        std::fs::write(&path, config.replace("DIRECTORY", &place)).unwrap();
+        let mut process = Command::new("true").spawn().unwrap();
+        process.wait().unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut gateway = Gateway {
             directory,
             config: path,
+            wrapper: Vec::new(),
             process,
+            said: Said::default(),
+            address: nowhere,
+            admin: nowhere,
+        };
+        gateway.wrap(wrapper);
+        gateway
+    }
+
+    /// Further starts go through this command.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        let place = self.directory.path().to_str().unwrap();
+        self.wrapper = wrapper
+            .iter()
+            .map(|part| part.replace("DIRECTORY", place))
+            .collect();
+    }
+
+    async fn start_in(directory: Arc<TempDir>, config: PathBuf, wrapper: Vec<String>) -> Gateway {
+        let (process, address, admin, said) = spawn(directory.path(), &config, &wrapper).await;
+        Gateway {
+            directory,
+            config,
+            wrapper,
+            process,
+            said,
             address,
             admin,
+        }
+    }
+
+    /// Starts another gateway on the same files, beside this one.
+    pub async fn beside(&self) -> Gateway {
+        let directory = Arc::clone(&self.directory);
+        Gateway::start_in(directory, self.config.clone(), self.wrapper.clone()).await
+    }
+
+    /// Starts the killed gateway again.
+    pub async fn restart(&mut self) {
+        let (process, address, admin, said) =
+            spawn(self.directory.path(), &self.config, &self.wrapper).await;
+        (self.process, self.address, self.admin, self.said) = (process, address, admin, said);
+    }
+
+    /// Starts another gateway on the same files and kills it after so long, wherever it is by then.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut process = command(self.directory.path(), &self.config, &self.wrapper)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(after);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// What a start on these files says when it is refused, with its exit code.
+    pub async fn refused_start(&self) -> (Option<i32>, String) {
+        let mut process = command(self.directory.path(), &self.config, &self.wrapper)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while process.try_wait().unwrap().is_none() {
+            if tokio::time::Instant::now() > deadline {
+                process.kill().unwrap();
+                panic!("the start was not refused");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Everything that the process has written to its standard error.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Memory in KiB, open files and threads, as the system counts them.
+    pub fn vitals(&self) -> Vitals {
+        let process = PathBuf::from(format!("/proc/{}", self.process.id()));
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap();
+        let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let ticks: u64 = ticks
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        Vitals {
+            memory_kib: field("VmRSS:"),
+            threads: field("Threads:"),
+            descriptors: std::fs::read_dir(process.join("fd")).unwrap().count(),
+            cpu: Duration::from_millis(ticks * 10),
         }
     }
 
@@ -45,8 +168,7 @@ impl Gateway {
     /// Kills the process where it is (SIGKILL) and starts another on the same files.
     pub async fn kill_and_restart(&mut self) {
         self.kill().await;
-        let (process, address, admin) = spawn(self.directory.path(), &self.config).await;
-        (self.process, self.address, self.admin) = (process, address, admin);
+        self.restart().await;
     }
 
     /// SIGKILL.
@@ -57,10 +179,20 @@ impl Gateway {
 
     /// SIGTERM, and the exit code.
     pub async fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
         Command::new("kill")
-            .args(["-TERM", &self.process.id().to_string()])
+            .args([&format!("-{name}"), &self.process.id().to_string()])
             .status()
             .unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> Option<i32> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -151,23 +283,54 @@ impl Drop for Gateway {
     }
 }
 
-async fn spawn(directory: &Path, config: &Path) -> (Child, SocketAddr, SocketAddr) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
+/// What the process has said so far.
+type Said = Arc<Mutex<String>>;
+
+/// See [`Gateway::vitals`].
+#[derive(Clone, Copy, Debug)]
+pub struct Vitals {
+    pub memory_kib: u64,
+    pub threads: u64,
+    pub descriptors: usize,
+    pub cpu: Duration,
+}
+
+fn command(directory: &Path, config: &Path, wrapper: &[String]) -> Command {
+    let binary = env!("CARGO_BIN_EXE_weir");
+    let mut words = wrapper.iter().map(String::as_str).chain([binary]);
+    let mut command = Command::new(words.next().unwrap());
+    command
+        .args(words)
         .args(["serve", "-c"])
         .arg(config)
-        .current_dir(directory)
+        .current_dir(directory);
+    command
+}
+
+async fn spawn(
+    directory: &Path,
+    config: &Path,
+    wrapper: &[String],
+) -> (Child, SocketAddr, SocketAddr, Said) {
+    let mut process = command(directory, config, wrapper)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let (sender, receiver) = mpsc::channel();
     let shows = std::env::var_os("WEIR_TEST_LOG").is_some();
+    let said = Said::default();
+    let all = Arc::clone(&said);
     // Lines must be read to the end, or the pipe fills up and the gateway stands still.
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             if shows {
                 eprintln!("{line}");
             }
+            let mut all = all.lock().unwrap();
+            all.push_str(&line);
+            all.push('\n');
+            drop(all);
             let _ = sender.send(line);
         }
     });
@@ -192,7 +355,7 @@ async fn spawn(directory: &Path, config: &Path) -> (Child, SocketAddr, SocketAdd
         Err(said)
     });
     match reading.await.unwrap() {
-        Ok((address, admin)) => (process, address, admin),
+        Ok((address, admin)) => (process, address, admin, said),
         Err(said) => panic!("the gateway does not start:\n{said}"),
     }
 }

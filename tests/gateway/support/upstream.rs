@@ -57,6 +57,12 @@ pub enum Body {
     Silence,
     /// The connection is closed without a byte.
     Nothing,
+    /// As `Whole`, after so long.
+    Later(std::time::Duration, Vec<u8>),
+    /// As `Pieces`, with so long a pause before each.
+    Paced(std::time::Duration, Vec<Vec<u8>>),
+    /// The rest of the head and all that follows, as it is; then the connection is closed.
+    Verbatim(Vec<u8>),
 }
 
 impl Reply {
@@ -127,6 +133,11 @@ impl Upstream {
 
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// The `Host` that requests to it should have.
+    pub fn host(&self) -> String {
+        self.address.to_string()
     }
 
     /// Everything that was asked so far.
@@ -204,6 +215,34 @@ async fn send(stream: &mut TcpStream, reply: Reply, left: &tokio::sync::Notify) 
             return false;
         }
         Body::Nothing => return false,
+        Body::Verbatim(rest) => {
+            head.push_str(&String::from_utf8(rest).unwrap());
+            let _ = stream.write_all(head.as_bytes()).await;
+            await_leaving(stream, left).await;
+            return false;
+        }
+        Body::Later(pause, body) => {
+            tokio::time::sleep(pause).await;
+            head += &format!("content-length: {}\r\n\r\n", body.len());
+            let whole = [head.as_bytes(), &body].concat();
+            return stream.write_all(&whole).await.is_ok();
+        }
+        Body::Paced(pause, pieces) => {
+            head += "transfer-encoding: chunked\r\n\r\n";
+            let mut bytes = head.into_bytes();
+            for piece in pieces {
+                bytes.extend(format!("{:x}\r\n", piece.len()).into_bytes());
+                bytes.extend(piece);
+                bytes.extend(b"\r\n");
+                if stream.write_all(&bytes).await.is_err() {
+                    left.notify_one();
+                    return false;
+                }
+                bytes.clear();
+                tokio::time::sleep(pause).await;
+            }
+            return stream.write_all(b"0\r\n\r\n").await.is_ok();
+        }
         Body::Whole(body) => {
             head += &format!("content-length: {}\r\n\r\n", body.len());
             return stream.write_all(head.as_bytes()).await.is_ok()

@@ -1,0 +1,323 @@
+//! A machine that fails in parts: the gateway never hangs, never serves what it cannot record, and says what is wrong.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::support::raw::Raw;
+use crate::support::{
+    ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config, misfortune,
+};
+
+const CHAT_PATH: &str = "/v1/chat/completions";
+
+async fn quick() -> Upstream {
+    Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await
+}
+
+/// The usual configuration with a small disk of its own under the ledger.
+fn on_a_small_disk(upstream: &Upstream) -> String {
+    format!(
+        "[store]\nurl = \"sqlite:DIRECTORY/disk/weir.db\"\n{}",
+        config(upstream, ACME)
+    )
+}
+
+const SMALL_DISK: [&str; 5] = [
+    "unshare",
+    "-Urm",
+    "sh",
+    "-c",
+    "mkdir -p DIRECTORY/disk && mount -t tmpfs -o size=6m tmpfs DIRECTORY/disk && exec \"$0\" \"$@\"",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
+    if !misfortune::can_mount() {
+        return;
+    }
+    let upstream = quick().await;
+    let gateway = Gateway::start_under(&SMALL_DISK, &on_a_small_disk(&upstream)).await;
+    let client = gateway.client();
+    let admin = Client::new(gateway.admin, "");
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    // The disk is the gateway's alone; this is how another process sees it.
+    let disk = PathBuf::from(format!(
+        "/proc/{}/root{}/disk",
+        gateway.process_id(),
+        gateway.directory().display()
+    ));
+    let ballast = disk.join("ballast");
+    let mut bytes = 8 << 20;
+    while bytes > 0 {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&ballast)
+            .unwrap();
+        if std::io::Write::write_all(&mut file, &vec![1; bytes]).is_err() {
+            bytes /= 2;
+        }
+    }
+    // Now and then one more fits into the room that an earlier one gave back; in the end none does.
+    let (mut served, mut in_a_row) = (1, 0);
+    while in_a_row < 10 {
+        let began = Instant::now();
+        let answer = client.post(CHAT_PATH, CHAT).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "it hangs");
+        if answer.status == 200 {
+            (served, in_a_row) = (served + 1, 0);
+            assert!(served < 20_000, "a full disk is no reason to stop");
+            continue;
+        }
+        in_a_row += 1;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (503, "overloaded")
+        );
+    }
+    let asked = upstream.asked().len();
+    assert_eq!(asked, served, "what was refused was not served");
+    assert_eq!(admin.get("/readyz").await.status, 503);
+    let events = gateway.metrics().await;
+    assert!(
+        events.contains("event=\"journal_failed\"") || events.contains("journal_failed"),
+        "{events}"
+    );
+    assert!(gateway.said().contains("is full"), "{}", gateway.said());
+
+    std::fs::remove_file(&ballast).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while admin.get("/readyz").await.status != 200 {
+        assert!(
+            Instant::now() < deadline,
+            "it does not find out that there is space"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    served += 1;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let completed = loop {
+        let exported = std::process::Command::new("nsenter")
+            .args([
+                "-t",
+                &gateway.process_id().to_string(),
+                "-U",
+                "-m",
+                "--preserve-credentials",
+            ])
+            .arg(env!("CARGO_BIN_EXE_weir"))
+            .args(["ledger", "export", "-c"])
+            .arg(gateway.directory().join("weir.toml"))
+            .output()
+            .unwrap();
+        assert!(
+            exported.status.success(),
+            "{}",
+            String::from_utf8_lossy(&exported.stderr)
+        );
+        let lines = String::from_utf8(exported.stdout).unwrap();
+        let completed = lines
+            .lines()
+            .filter(|line| line.contains("\"outcome\":\"completed\""))
+            .count();
+        if completed >= served || Instant::now() > deadline {
+            break completed;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(completed, served, "each served request has its entry");
+    eprintln!("a full disk: {served} served and recorded, the others refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_written_refuses_the_start_and_says_so() {
+    if !misfortune::can_mount() {
+        return;
+    }
+    let upstream = quick().await;
+    let mut gateway =
+        Gateway::start(&on_a_small_disk(&upstream).replace("/disk/weir.db", "/weir.db")).await;
+    assert_eq!(gateway.stop().await, Some(0));
+    gateway.wrap(&[
+        "unshare",
+        "-Urm",
+        "sh",
+        "-c",
+        "mount --bind DIRECTORY DIRECTORY && mount -o remount,bind,ro DIRECTORY && exec \"$0\" \"$@\"",
+    ]);
+    let (code, said) = gateway.refused_start().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("weir.db") || said.contains("readonly") || said.contains("Read-only"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_none_refuses_the_start_and_says_so() {
+    let upstream = quick().await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    gateway.client().post(CHAT_PATH, CHAT).await;
+    assert_eq!(gateway.stop().await, Some(0));
+    let database = gateway.directory().join("weir.db");
+    std::fs::write(&database, "this was a ledger once\n".repeat(1000)).unwrap();
+    let (code, said) = gateway.refused_start().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("not a database"), "{said}");
+    assert!(
+        std::fs::read_to_string(&database)
+            .unwrap()
+            .starts_with("this was"),
+        "it is left as it was found"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_journal_loses_what_is_damaged_and_nothing_else() {
+    let upstream = quick().await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        let answer = gateway.client().post(CHAT_PATH, CHAT).await;
+        ids.push(answer.header("x-weir-request-id").unwrap().to_owned());
+    }
+    gateway.kill().await;
+    // As if nothing had reached the database, and one page of the journal had not reached the disk.
+    for name in ["weir.db", "weir.db-wal", "weir.db-shm"] {
+        let _ = std::fs::remove_file(gateway.directory().join(name));
+    }
+    let root = gateway.directory().join("weir.journal");
+    let set = std::fs::read_dir(&root)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let segment = set.join("0000000001.journal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[8_192..8_704].fill(0xa5);
+    std::fs::write(&segment, bytes).unwrap();
+    // And beside it things that are no journals.
+    std::fs::write(root.join("notes.txt"), "not a journal").unwrap();
+    std::fs::create_dir(root.join("foreign")).unwrap();
+    std::fs::write(
+        root.join("foreign/0000000001.journal"),
+        "weirlog9 from the future",
+    )
+    .unwrap();
+    std::fs::write(root.join("foreign/lock"), "").unwrap();
+    gateway.restart().await;
+    let entries = gateway.ledger();
+    let missing = ids
+        .iter()
+        .filter(|id| !entries.iter().any(|entry| entry["id"] == id.as_str()))
+        .count();
+    eprintln!(
+        "512 damaged bytes of a journal: {missing} of {} entries lost",
+        ids.len()
+    );
+    assert!(missing <= 3, "{missing} entries lost");
+    assert!(gateway.said().contains("damaged"), "{}", gateway.said());
+    assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_cannot_take_the_files_that_requests_need() {
+    let upstream = quick().await;
+    let bounds = "header_timeout = \"2s\"\n[admin]";
+    let gateway = Gateway::start_under(
+        &["sh", "-c", "ulimit -n 120; exec \"$0\" \"$@\""],
+        &config(&upstream, ACME).replacen("[admin]", bounds, 1),
+    )
+    .await;
+    assert!(
+        gateway.said().contains("limit of open files"),
+        "{}",
+        gateway.said()
+    );
+    let client = gateway.client();
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(Raw::connect(gateway.address).await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut served = 0;
+    // The connection that this client has is kept; those to the upstream, the journal and the database must be had.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        let answer = client.post(CHAT_PATH, CHAT).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        served += 1;
+    }
+    assert!(gateway.vitals().descriptors < 120, "{:?}", gateway.vitals());
+    // Idle ones are dropped for newcomers in turn.
+    let newcomer = Client::new(gateway.address, "sk-acme");
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), newcomer.post(CHAT_PATH, CHAT)).await;
+    assert_eq!(answer.expect("newcomers get their turn").status, 200);
+    drop(idle);
+    assert_eq!(gateway.ledger_of(served + 2).await.len(), served + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_back_gives_nobody_a_limit_anew() {
+    let upstream = quick().await;
+    let Some(wrapper) = misfortune::under(&["MISFORTUNE_CLOCK=DIRECTORY/clock"]) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let limited = ACME.replace(
+        "period = \"month\"\n",
+        "period = \"month\"\nlimits = [{ on = \"requests\", max = 4, per = \"1h\" }, { on = \"requests\", max = 100, per = \"day\" }]\n",
+    );
+    let mut gateway = Gateway::start_under(&wrapper, &config(&upstream, &limited)).await;
+    let clock = gateway.directory().join("clock");
+    let client = gateway.client();
+    let mut statuses = Vec::new();
+    for step in ["0", "0", "-30", "-30", "-30", "-60"] {
+        std::fs::write(&clock, step).unwrap();
+        statuses.push(client.post(CHAT_PATH, CHAT).await.status.as_u16());
+    }
+    assert_eq!(
+        statuses,
+        [200, 200, 200, 200, 429, 429],
+        "half a minute back and forth"
+    );
+    std::fs::write(&clock, "-20").unwrap();
+    let entries = gateway.ledger_of(6).await;
+    for entry in &entries {
+        let time =
+            |name: &str| -> jiff::Timestamp { entry[name].as_str().unwrap().parse().unwrap() };
+        assert!(time("ended_at") >= time("started_at"), "{entry}");
+        assert!(entry["duration_ms"].as_u64().unwrap() < 60_000, "{entry}");
+    }
+    gateway.kill_and_restart().await;
+    assert_eq!(
+        gateway.client().post(CHAT_PATH, CHAT).await.status,
+        429,
+        "nor does a restart"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_slows_the_ledger_and_not_the_requests() {
+    let upstream = quick().await;
+    let Some(wrapper) = misfortune::under(&["MISFORTUNE_SYNC_MS=400"]) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let mut gateway = Gateway::start_under(&wrapper, &config(&upstream, ACME)).await;
+    let client = gateway.client();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let began = Instant::now();
+        assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+        slowest = slowest.max(began.elapsed());
+    }
+    eprintln!("each forced write takes 400 ms: the slowest request took {slowest:?}");
+    assert!(slowest < Duration::from_millis(400), "{slowest:?}");
+    assert_eq!(gateway.ledger_of(50).await.len(), 50);
+    assert_eq!(gateway.stop().await, Some(0));
+}
