@@ -39,6 +39,7 @@ pub(super) fn start(connections: &Connections) -> std::io::Result<SocketAddr> {
             header_bytes_max: 64 * 1024,
         },
         places: Arc::new(Semaphore::new(CONNECTIONS)),
+        on_failure: Arc::new(|| {}),
     };
     connections.tracker.spawn(listen::serve(
         listener,

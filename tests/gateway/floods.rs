@@ -440,7 +440,8 @@ async fn http2_floods_are_cut_off_and_others_are_served() {
     let before = at_rest(&gateway).await;
     let fields = h2::chat_fields("77");
     let block = h2::block(&fields);
-    let floods: [(&str, Box<dyn Fn(u32) -> Vec<u8>>); 3] = [
+    type Flood = Box<dyn Fn(u32) -> Vec<u8>>;
+    let floods: [(&str, Flood); 3] = [
         (
             "rapid reset",
             Box::new(move |number| {

@@ -76,11 +76,21 @@ static void inode_path(const struct stat *stat, char *out) {
   snprintf(out, PATH_MAX, "%s.disk.inodes/%lu", getenv("MISFORTUNE_DISK"), (unsigned long)stat->st_ino);
 }
 
+/* At every moment the name stands for the old bytes or the new ones: a kill in between is no disk that forgets names. */
+static void name(const char *inode, const char *path) {
+  char draft[PATH_MAX + 264];
+  snprintf(draft, sizeof draft, "%s.name", path);
+  unlink(draft);
+  if (link(inode, draft) != 0) return;
+  rename(draft, path);
+  unlink(draft);
+}
+
 static void sync_file(int fd, const struct stat *stat, const char *path) {
-  char disk[PATH_MAX], inode[PATH_MAX], name[PATH_MAX];
+  char disk[PATH_MAX], inode[PATH_MAX], inodes[PATH_MAX];
   if (!on_disk(path, disk)) return;
-  snprintf(name, sizeof name, "%s.disk.inodes", getenv("MISFORTUNE_DISK"));
-  mkdir(name, 0700);
+  snprintf(inodes, sizeof inodes, "%s.disk.inodes", getenv("MISFORTUNE_DISK"));
+  mkdir(inodes, 0700);
   inode_path(stat, inode);
   int readable = open(path, O_RDONLY | O_CLOEXEC);
   if (readable < 0) return;
@@ -89,8 +99,7 @@ static void sync_file(int fd, const struct stat *stat, const char *path) {
     copy(readable, inode);
     /* A name that is on the disk shows the new bytes. */
     if (access(disk, F_OK) == 0) {
-      unlink(disk);
-      link(inode, disk);
+      name(inode, disk);
     }
   }
   close(readable);
@@ -137,10 +146,9 @@ static void sync_names(const char *path) {
       continue;
     }
     inode_path(&stat, inode);
-    unlink(there);
     if (access(inode, F_OK) == 0) {
-      link(inode, there);
-    } else {
+      name(inode, there);
+    } else if (access(there, F_OK) != 0) {
       /* The name is there, its bytes are not. */
       close(open(there, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     }
