@@ -54,7 +54,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// The size of the journal at which requests are refused, because the store has been away for too long.
     pub spool_bytes_max: u64,
-    /// The most closed entries that wait in memory; beyond it the writer reads them from the journal.
+    /// The most closed entries that wait in memory (as many again may be in the writer's hands); beyond it the writer
+    /// reads them from the journal.
     pub queue_entries_max: usize,
     /// The most entries in one transaction.
     pub batch_entries_max: usize,

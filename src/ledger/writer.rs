@@ -1,6 +1,6 @@
 //! The writer thread and its queue: closed entries go to the store in batches, in the journal's order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub(super) struct Queue {
 }
 
 struct State {
-    entries: VecDeque<(Entry, Position)>,
+    entries: Vec<(Entry, Position)>,
     /// The place behind the last close that was put in `entries`.
     queued_to: Position,
     /// Whether closes after `queued_to` are in the journal only: the writer reads them there.
@@ -58,7 +58,7 @@ impl Queue {
     pub(super) fn new(entries_max: usize, end: Position) -> Queue {
         Queue {
             state: Mutex::new(State {
-                entries: VecDeque::new(),
+                entries: Vec::new(),
                 queued_to: end,
                 behind: false,
                 closed: 0,
@@ -85,7 +85,7 @@ impl Queue {
             state.behind = true;
             return;
         }
-        state.entries.push_back((entry, position));
+        state.entries.push((entry, position));
         state.queued_to = position;
         // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself.
         if state.entries.len() == 1 {
@@ -230,8 +230,8 @@ impl Queue {
                 Some(left) => state = self.wait(&self.work, state, left),
             }
         }
-        let count = state.entries.len().min(batch_max);
-        Some(Work::Batch(state.entries.drain(..count).collect()))
+        // The whole list at once: moving entries one by one would hold up the requests that close meanwhile.
+        Some(Work::Queued(std::mem::take(&mut state.entries)))
     }
 
     fn applied(&self, positions: &[Position]) {
@@ -276,7 +276,7 @@ impl Queue {
 }
 
 enum Work {
-    Batch(Vec<(Entry, Position)>),
+    Queued(Vec<(Entry, Position)>),
     /// The journal is to be read from this place on.
     CatchUp(Position),
 }
@@ -286,9 +286,9 @@ pub(super) fn run(shared: &Shared) {
     let batch_max = shared.settings.batch_entries_max.max(1);
     while let Some(work) = shared.queue.next(batch_max, shared.settings.batch_wait) {
         let went_on = match work {
-            Work::Batch(batch) => {
-                let (entries, positions): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-                apply(shared, &entries, &positions)
+            Work::Queued(queued) => {
+                let (entries, positions): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
+                apply_all(shared, &entries, &positions, batch_max)
             }
             Work::CatchUp(from) => catch_up(shared, from, batch_max),
         };
@@ -315,10 +315,8 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
             return shared.queue.sleep(RETRY_MAX);
         }
     };
-    for (entries, positions) in entries.chunks(batch_max).zip(positions.chunks(batch_max)) {
-        if !apply(shared, entries, positions) {
-            return false;
-        }
+    if !apply_all(shared, &entries, &positions, batch_max) {
+        return false;
     }
     let at_end = shared
         .journal
@@ -327,6 +325,14 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
         shared.queue.caught_up_to(to, false);
     }
     true
+}
+
+/// Applies entries in batches; `false` when the end was called for.
+fn apply_all(shared: &Shared, entries: &[Entry], positions: &[Position], batch_max: usize) -> bool {
+    entries
+        .chunks(batch_max)
+        .zip(positions.chunks(batch_max))
+        .all(|(entries, positions)| apply(shared, entries, positions))
 }
 
 /// Gives a batch to the store, again and again while the store is away; `false` when the end was called for.

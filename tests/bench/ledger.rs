@@ -37,6 +37,7 @@ fn main() {
     criterion.final_summary();
     // Under `cargo test` a bench only has to run.
     if !std::env::args().any(|argument| argument == "--test") {
+        records();
         size_and_speed();
         postgres();
     }
@@ -75,6 +76,34 @@ fn journal(criterion: &mut Criterion) {
         });
         ledger.shutdown(Duration::from_secs(60)).expect("an end");
     }
+}
+
+/// The same without a clock on each: what a request's thread spends on the processor, the writer being idle for once.
+fn records() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (ledger, _) = Ledger::start(
+        Settings {
+            batch_wait: Duration::from_secs(60),
+            batch_entries_max: usize::MAX,
+            ..Settings::new(home.path().join("journal"))
+        },
+        Arc::new(sqlite(home.path())),
+    )
+    .expect("a ledger");
+    let entries = batch(0, 10_000);
+    let (mut begun, mut closed) = (Spent::default(), Spent::default());
+    begun.on(|| {
+        for entry in &entries {
+            ledger.begin(entry).expect("begun");
+        }
+    });
+    closed.on(|| {
+        for entry in entries {
+            ledger.close(entry).expect("closed");
+        }
+    });
+    println!("\nbegin: {}", begun.each(10_000));
+    println!("close: {}", closed.each(10_000));
 }
 
 fn store(criterion: &mut Criterion) {
