@@ -100,6 +100,7 @@ pub fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, StoreError> {
 /// See [`StartError`]; nothing is listened on then.
 pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new(also(&config)));
+    metrics.set_gauges(admin::gauges::unknown());
     let settings = ledger_settings(&config.store, &metrics);
     let store_settings = config.store.clone();
     let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
