@@ -101,7 +101,7 @@ impl Queue {
             return;
         }
         state.closed += 1;
-        state.entries.push_back((entry, Position::default()));
+        state.entries.push((entry, Position::default()));
         if state.entries.len() == 1 {
             self.work.notify_one();
         }
