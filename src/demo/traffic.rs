@@ -80,12 +80,14 @@ pub(super) async fn run(world: Arc<World>, flow: Flow, stop: CancellationToken) 
 }
 
 /// Everybody who is still there, each as often as it asks; the few that ask a thousand times as much as others are held
-/// to a share that leaves the others to be seen.
+/// to a share that leaves the others to be seen, and the teams have one that shows what their budgets do.
 fn crowd(world: &World) -> Vec<(u32, usize)> {
     let weight = |(index, subscriber): (usize, &super::world::Subscriber)| {
         let habit = subscriber.habit(0).filter(|_| subscriber.until.is_none())?;
         let a_day = habit.a_day * subscriber.eagerness;
-        Some(((a_day * 10.0).clamp(2.0, 900.0) as u32, index))
+        let often = (a_day * 10.0).clamp(2.0, OFTEN) as u32;
+        let is_team = subscriber.budget.is_some();
+        Some((if is_team { OFTEN as u32 } else { often }, index))
     };
     world
         .subscribers
@@ -94,6 +96,9 @@ fn crowd(world: &World) -> Vec<(u32, usize)> {
         .filter_map(weight)
         .collect()
 }
+
+/// The largest share, beside some twenty for somebody who just chats.
+const OFTEN: f64 = 900.0;
 
 /// Sends one request and reads its answer, or as much of it as this client wants. What becomes of it is in the ledger.
 async fn send(client: &HttpClient, gateway: SocketAddr, ask: Ask) {

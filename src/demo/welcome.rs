@@ -400,3 +400,19 @@ fn back(from: Timestamp, days: i64) -> Timestamp {
 fn day(at: Timestamp) -> jiff::civil::Date {
     jiff::tz::Offset::UTC.to_datetime(at).date()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_that_has_just_begun_is_shown_as_the_last_thirty_days() {
+        let shown = |now: &str| Shown::at(now.parse().unwrap()).unwrap();
+        let young = shown("2026-12-01T00:10:00Z");
+        assert_eq!(young.option, " --since 2026-11-01");
+        assert_eq!(young.range.since, "2026-11-01T00:00:00Z".parse().unwrap());
+        let older = shown("2026-12-04T00:10:00Z");
+        assert_eq!(older.option, "");
+        assert_eq!(older.range.since, "2026-12-01T00:00:00Z".parse().unwrap());
+    }
+}

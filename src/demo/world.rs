@@ -144,6 +144,15 @@ impl Cast {
             .unwrap_or(self.today)
     }
 
+    /// The first day of somebody who came so many days ago. In a history of less than a month nobody was there before it:
+    /// the running month would show what they paid and not what they cost.
+    fn came(&self, days_ago: u32) -> Date {
+        if self.days < 31 {
+            return self.ago(days_ago.min(self.days - 1));
+        }
+        self.ago(days_ago)
+    }
+
     fn within(&self, days_ago: u32, share_of_history: u32) -> u32 {
         days_ago.min(self.days * share_of_history / 100).max(1)
     }
@@ -227,7 +236,7 @@ impl Cast {
             .into_iter()
             .enumerate()
         {
-            let began = self.ago(120 + 31 * position as u32);
+            let began = self.came(120 + 31 * position as u32);
             let account = self.account("pro", began, &[(0, habit)]);
             let phases = vec![(u32::MAX, habits::WORKS), (since, habit)];
             self.enter(account, vec![(began, "pro".into())], phases)?;
@@ -254,7 +263,7 @@ impl Cast {
         } else {
             90 + chance.below(600)
         };
-        let began = self.ago(days as u32);
+        let began = self.came(days as u32);
         let changed = 5 + chance.below(80);
         let changed_on = self.ago(changed.min(days.saturating_sub(1)) as u32);
         // The first few of each plan had another one before, the last few are gone.
@@ -460,6 +469,13 @@ mod tests {
             assert_eq!(pro.len(), 60);
             let heavy = pro.iter().filter(|one| one.habit(0).unwrap().a_day > 100.0);
             assert_eq!(heavy.count(), 3);
+            let first = TODAY
+                .checked_sub(jiff::Span::new().days(i64::from(days)))
+                .unwrap();
+            let came_before = pro
+                .iter()
+                .any(|one| one.plans.iter().any(|(from, _)| *from < first));
+            assert_eq!(came_before, days > 30);
             assert!(world.shown().is_some());
         }
     }

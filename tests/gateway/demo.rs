@@ -40,15 +40,18 @@ impl Demo {
                 let _ = sender.send(line);
             }
         });
-        let mut said = String::new();
+        let mut demo = Demo {
+            process,
+            said: String::new(),
+        };
         loop {
             let line = receiver
                 .recv_timeout(Duration::from_secs(240))
-                .unwrap_or_else(|_| panic!("the demo says no more after:\n{said}"));
-            said += &line;
-            said.push('\n');
+                .unwrap_or_else(|_| panic!("the demo says no more after:\n{}", demo.said));
+            demo.said += &line;
+            demo.said.push('\n');
             if line.starts_with("Ctrl-C stops it") {
-                return Demo { process, said };
+                return demo;
             }
         }
     }
