@@ -105,6 +105,8 @@ pub struct Passing {
     deadline: Deadline,
     /// Whether the body's length is the upstream's own, so that it may be promised to the client.
     unchanged: bool,
+    /// Whether the upstream's connection had its turn since the last bytes came.
+    yielded: bool,
     tasks: TaskTracker,
 }
 
@@ -180,6 +182,7 @@ impl Passing {
             ended: None,
             deadline,
             unchanged,
+            yielded: false,
             tasks,
         }
     }
@@ -214,6 +217,10 @@ impl Passing {
             } else {
                 Poll::Ready(())
             };
+            if polled.is_pending() && self.yields() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.settling.is_none()
                 && (polled.is_pending()
                     || self.ended.is_some()
@@ -244,6 +251,16 @@ impl Passing {
         }
     }
 
+    /// Whether to let the upstream's connection have its turn before the bytes at hand go out: what else it has read by
+    /// now then leaves in the same write. hyper hands over one chunk at a time, even of a burst that came in one read.
+    /// A chunk that came alone is held for one turn of the scheduler, not for any time.
+    fn yields(&mut self) -> bool {
+        let more_may_come = self.settling.is_none() && self.ended.is_none();
+        let yields = more_may_come && !self.yielded && self.ready.len() > 0;
+        self.yielded |= yields;
+        yields
+    }
+
     /// Takes one frame from the upstream, or goes on with the settlement. Ready when something changed.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(settling) = &mut self.settling {
@@ -261,6 +278,7 @@ impl Passing {
         match Pin::new(&mut *upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.progress();
+                self.yielded = false;
                 let at_end = upstream.is_end_stream();
                 match frame.into_data() {
                     Ok(data) => self.take(data),

@@ -75,7 +75,7 @@ impl Settings {
             spool_bytes_max: 4 << 30,
             queue_entries_max: 16 * 1024,
             batch_entries_max: 1000,
-            batch_wait: Duration::from_millis(5),
+            batch_wait: Duration::from_millis(20),
             on_write: None,
         }
     }
