@@ -12,6 +12,7 @@ mod books;
 mod headlines;
 mod ledger;
 
+mod projection;
 mod reconcile;
 mod reprice;
 mod scenario;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::failed;
 use super::names::Names;
-use crate::ids::{KeyId, ModelName, PlanId, UpstreamId};
+use crate::ids::{AccountId, KeyId, ModelName, PlanId, UpstreamId};
 use crate::ledger::codec::moment;
 use crate::ledger::rollup::{DAY_MS, HOUR_MS, Sums, sorted};
 use crate::ledger::store::{Grain, RollupRow, StoreError, TimeRange};
@@ -192,20 +192,23 @@ pub(super) fn read(
         names,
         plans: HashMap::new(),
         models: HashMap::new(),
+        others: HashMap::new(),
         last_start: (i64::MIN, Timestamp::UNIX_EPOCH),
+        last_lineage: None,
+        last_key: (0, None),
     };
     while let Some(row) = rows.next().map_err(failed)? {
         let number = |column| row.get::<_, i64>(column).map_err(failed);
         let sums = decode(row, 4)?;
         let mut rollup = RollupRow {
             start: ids.start(number(0)?, unit_ms)?,
-            lineage: names.lineage(connection, number(1)?)?,
+            lineage: ids.lineage(number(1)?)?,
             plan: ids.plan(number(2)?)?,
             key: None,
             model: ids.model(number(3)?)?,
             served_model: ids.model(number(5)?)?,
             upstream: None,
-            service_tier: ids.name(number(6)?)?,
+            service_tier: ids.other(number(6)?)?,
             input_band: row.get(7).map_err(failed)?,
             requests: sums.requests,
             unpriced_requests: sums.unpriced_requests,
@@ -218,8 +221,8 @@ pub(super) fn read(
             failed_cost: sums.failed_cost,
         };
         if grain == Grain::Hour {
-            rollup.key = ids.name(number(8)?)?.map(KeyId::from);
-            rollup.upstream = ids.name(number(9)?)?.map(UpstreamId::from);
+            rollup.key = ids.key(number(8)?)?;
+            rollup.upstream = ids.other(number(9)?)?.map(UpstreamId::from);
         }
         each(&rollup);
     }
@@ -232,7 +235,13 @@ struct Ids<'c> {
     names: &'c Names,
     plans: HashMap<i64, PlanId>,
     models: HashMap<i64, Option<ModelName>>,
+    /// Names of which there are few: upstreams and tiers.
+    others: HashMap<i64, Option<Arc<str>>>,
     last_start: (i64, Timestamp),
+    /// Rows come account by account, so the one before is mostly the one wanted. Readers on several threads would
+    /// otherwise wait for each other at the memory that they share.
+    last_lineage: Option<(i64, Arc<[AccountId]>)>,
+    last_key: (i64, Option<KeyId>),
 }
 
 impl Ids<'_> {
@@ -244,6 +253,33 @@ impl Ids<'_> {
             self.last_start = (units, start);
         }
         Ok(self.last_start.1)
+    }
+
+    fn lineage(&mut self, number: i64) -> Result<Arc<[AccountId]>, StoreError> {
+        if let Some((last, lineage)) = &self.last_lineage
+            && *last == number
+        {
+            return Ok(Arc::clone(lineage));
+        }
+        let lineage = self.names.lineage(self.connection, number)?;
+        self.last_lineage = Some((number, Arc::clone(&lineage)));
+        Ok(lineage)
+    }
+
+    fn key(&mut self, number: i64) -> Result<Option<KeyId>, StoreError> {
+        if self.last_key.0 != number {
+            self.last_key = (number, self.name(number)?.map(KeyId::from));
+        }
+        Ok(self.last_key.1.clone())
+    }
+
+    fn other(&mut self, number: i64) -> Result<Option<Arc<str>>, StoreError> {
+        if let Some(name) = self.others.get(&number) {
+            return Ok(name.clone());
+        }
+        let name = self.name(number)?;
+        self.others.insert(number, name.clone());
+        Ok(name)
     }
 
     fn plan(&mut self, number: i64) -> Result<PlanId, StoreError> {
