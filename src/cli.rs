@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod key;
 pub mod ledger;
+pub mod limits;
 pub mod logging;
 pub mod margin;
 pub mod prices;
@@ -57,6 +58,8 @@ enum Command {
     /// Read the ledger.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// What each limit has used, what is held, and when it resets.
+    Limits(limits::LimitsArgs),
     /// Show revenue, cost and margin: by plan, account, model, key, upstream, tag or day.
     Margin(margin::MarginArgs),
     /// Find the price, and the limits, that make a plan reach a margin; proved on recorded traffic.
@@ -110,6 +113,10 @@ impl Cli {
                 let mut out = std::io::stdout().lock();
                 ledger::run(&command, &config, store.as_ref(), &mut out)?;
                 Ok(())
+            }
+            Command::Limits(args) => {
+                let (config, store) = books(path)?;
+                print(&limits::run(&args, &config, store.as_ref(), now)?)
             }
             Command::Margin(args) => {
                 let (config, store) = books(path)?;

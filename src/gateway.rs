@@ -2,7 +2,7 @@
 
 mod gauges;
 pub mod pulse;
-mod rebuild;
+pub(crate) mod rebuild;
 mod reload;
 mod seeder;
 mod start;

@@ -16,6 +16,7 @@ pub mod headers;
 pub mod identify;
 pub mod ids;
 pub mod ledger;
+pub mod limits;
 pub mod listen;
 pub mod margin;
 pub mod measure;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{FLUSH_TIMEOUT, Gateway, StartError};
 use crate::ids::{AccountId, KeyId};
-use crate::ledger::store::{EntryFilter, Grain, RollupRow, StoreError, TimeRange};
+use crate::ledger::store::{EntryFilter, Grain, RollupRow, Store, StoreError, TimeRange};
 use crate::ledger::{Entry, Outcome};
 use crate::period::WindowSpan;
 use crate::plan::{Measure, Window};
@@ -58,7 +58,7 @@ async fn seed(
         if let Err(error) = owner.ledger.flush(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "counters are rebuilt without the entries that have not reached the store");
         }
-        sum(&owner, &newer.chains, &rules, now)
+        sum(owner.store.as_ref(), &newer.chains, &rules, now)
     });
     let uses = summed.await.map_err(|_| StartError::Interrupted)??;
     if let Err(error) = gateway.quota.seed(&uses, now).await {
@@ -244,8 +244,8 @@ impl<'a> Sums<'a> {
 }
 
 /// Reads the use of some limits in their present windows. Blocks.
-pub(super) fn sum(
-    gateway: &Gateway,
+pub(crate) fn sum(
+    store: &dyn Store,
     chains: &Chains,
     rules: &[Arc<Rule>],
     now: Timestamp,
@@ -253,7 +253,6 @@ pub(super) fn sum(
     if rules.is_empty() {
         return Ok(Vec::new());
     }
-    let store = gateway.store.as_ref();
     let mut sums = Sums::new(chains, rules, now);
     let (today, this_hour) = (sums.today_ms, sums.hour_ms);
     if let Some(days) = whole(sums.earliest(Source::Days, today), today, DAY_MS) {

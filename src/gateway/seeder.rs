@@ -50,7 +50,7 @@ impl Seeder for LedgerSeeder {
         if rules.is_empty() {
             return Ok(Vec::new());
         }
-        let mut uses = rebuild::sum(&gateway, &snapshot.chains, &rules, now)
+        let mut uses = rebuild::sum(gateway.store.as_ref(), &snapshot.chains, &rules, now)
             .map_err(|error| error.to_string())?;
         let Some(since) = except.iter().filter_map(made_at).min() else {
             return Ok(uses);
