@@ -3,6 +3,7 @@
 mod gauges;
 pub mod pulse;
 pub(crate) mod rebuild;
+mod recovered;
 mod reload;
 mod seeder;
 mod start;

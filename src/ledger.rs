@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 pub use entry::{Entry, Outcome};
 use intake::Intake;
+pub use intake::OnRecovered;
 use journal::Journal;
 pub use journal::{Fsync, JournalError, Recovery};
 use store::{Store, StoreError};
@@ -63,6 +64,9 @@ pub struct Settings {
     pub batch_wait: Duration,
     /// Told how long each batch took to write.
     pub on_write: Option<Arc<dyn Fn(Duration) + Send + Sync>>,
+    /// Told of entries that dead processes left in their journals, once they are in the store. Some of them may have been
+    /// told before, by the process itself or by one that took its journal over and died in turn.
+    pub on_recovered: Option<OnRecovered>,
 }
 
 impl Settings {
@@ -77,6 +81,7 @@ impl Settings {
             batch_entries_max: 1000,
             batch_wait: Duration::from_millis(20),
             on_write: None,
+            on_recovered: None,
         }
     }
 }
@@ -132,7 +137,7 @@ impl Ledger {
             LedgerError::Directory(settings.journal.clone(), error.to_string())
         };
         std::fs::create_dir_all(&settings.journal).map_err(unusable)?;
-        let intake = Intake::new(store, &settings.journal);
+        let intake = Intake::new(store, &settings.journal, settings.on_recovered.clone());
         let mut recovery = Recovery::default();
         let mut waiting = Vec::new();
         for abandoned in journal::abandoned(&settings.journal).map_err(unusable)? {

@@ -196,6 +196,24 @@ impl Quota {
         answer
     }
 
+    /// Settles a request of a gateway that died, if shared counters still hold it; they do for an hour. What was settled
+    /// before stays as it is. Counters in memory died with their gateway, and are rebuilt with its entries.
+    ///
+    /// # Errors
+    /// When shared counters cannot be reached: to be tried again.
+    pub async fn settle_for_dead(
+        &self,
+        id: RequestId,
+        bounds: Vec<Bound>,
+        actual: &Demand,
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        match &self.keeper {
+            Keeper::Memory(_) => Ok(()),
+            Keeper::Redis(redis) => Box::pin(redis.settle_for_dead(id, bounds, actual, now)).await,
+        }
+    }
+
     /// Gives back all that a request holds: it used nothing and does not count.
     ///
     /// # Errors

@@ -26,6 +26,11 @@ pub fn live(gateway: &Gateway) -> Vec<Family> {
             "Of these, the ones that wait in the journal because the store is away",
             vec![Sample::plain(gateway.ledger.spooled_entries() as f64)],
         ),
+        Family::gauge(
+            "weir_quota_up",
+            "Whether the counters of limits can be reached",
+            vec![Sample::plain(f64::from(u8::from(gateway.quota.is_up())))],
+        ),
     ]
 }
 

@@ -12,14 +12,23 @@ const REST: u32 = 20;
 
 /// Computes the gauges again and again until the gateway stops.
 pub(super) async fn keep_fresh(gateway: Arc<Gateway>) {
+    let mut healthy = true;
     loop {
         let began = Instant::now();
         let owner = Arc::clone(&gateway);
         let computed =
             tokio::task::spawn_blocking(move || crate::admin::gauges::compute(&owner)).await;
         match computed {
-            Ok(Ok(families)) => gateway.metrics.set_gauges(families),
-            Ok(Err(error)) => tracing::warn!(%error, "margins cannot be computed for the metrics"),
+            Ok(Ok(families)) => {
+                healthy = true;
+                gateway.metrics.set_gauges(families);
+            }
+            // Once each time that the store goes away.
+            Ok(Err(error)) if healthy => {
+                healthy = false;
+                tracing::warn!(%error, "margins cannot be computed for the metrics");
+            }
+            Ok(Err(_)) => {}
             Err(_) => return,
         }
         tokio::select! {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::pulse::Pulse;
+use super::recovered::{self, Recovered};
 use super::seeder::LedgerSeeder;
 use super::warnings::Warnings;
 use super::{Gateway, gauges, pulse, rebuild, reload, webhook};
@@ -23,7 +24,7 @@ use crate::ledger::journal::Fsync;
 use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::{Store, StoreError};
-use crate::ledger::{Ledger, LedgerError, Settings};
+use crate::ledger::{Entry, Ledger, LedgerError, OnRecovered, Settings};
 use crate::listen::{self, Bounds, Certificates, CertificatesError, Connections, Listener};
 use crate::meter::count::{self, Counter, CounterSettings};
 use crate::metrics::{Also, Metrics};
@@ -37,7 +38,12 @@ use crate::snapshot::{Snapshot, SnapshotError};
 pub enum StartError {
     /// The database does not answer or is damaged.
     #[error("{0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The database cannot be reached. A gateway that went on without it would take revoked keys and forget what was spent.
+    #[error(
+        "{0}\na gateway does not start without its store: only there it finds which keys were revoked and what limits have used; gateways that run already go on without it"
+    )]
+    StoreAway(StoreError),
     /// The journal cannot be used.
     #[error("{0}")]
     Ledger(#[from] LedgerError),
@@ -64,6 +70,15 @@ pub enum StartError {
     /// A blocking task was lost: the runtime is stopping.
     #[error("interrupted while starting")]
     Interrupted,
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> StartError {
+        match error {
+            StoreError::Unavailable(_) => StartError::StoreAway(error),
+            other => StartError::Store(other),
+        }
+    }
 }
 
 /// A gateway that serves.
@@ -101,7 +116,8 @@ pub fn open_store(store: &config::Store) -> Result<Arc<dyn Store>, StoreError> {
 pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new(also(&config)));
     metrics.set_gauges(admin::gauges::unknown());
-    let settings = ledger_settings(&config.store, &metrics);
+    let recovered = Arc::new(Recovered::default());
+    let settings = ledger_settings(&config, &metrics, &recovered);
     let store_settings = config.store.clone();
     let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
         let store = open_store(&store_settings)?;
@@ -156,6 +172,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     if gateway.quota.is_shared() {
         gateway.quota.start(Timestamp::now()).await;
         tokio::spawn(keep_shared(Arc::downgrade(&gateway)));
+        gateway
+            .tasks
+            .spawn(recovered::settle(Arc::clone(&gateway), recovered));
     } else {
         rebuild::all(&gateway, &snapshot, Timestamp::now()).await?;
     }
@@ -351,8 +370,15 @@ fn also(config: &Config) -> Vec<Also> {
     config.metrics.also.iter().map(named).collect()
 }
 
-fn ledger_settings(store: &config::Store, metrics: &Arc<Metrics>) -> Settings {
+fn ledger_settings(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    recovered: &Arc<Recovered>,
+) -> Settings {
+    let store = &config.store;
     let histogram = Arc::clone(&metrics.ledger_write);
+    let is_shared = matches!(config.quota.backend, QuotaBackend::Redis(_));
+    let recovered = Arc::clone(recovered);
     Settings {
         fsync: match store.fsync {
             config::Fsync::Always => Fsync::Always,
@@ -363,6 +389,9 @@ fn ledger_settings(store: &config::Store, metrics: &Arc<Metrics>) -> Settings {
         },
         spool_bytes_max: store.spool_bytes_max,
         on_write: Some(Arc::new(move |time| histogram.observe(time))),
+        // Counters in memory are rebuilt with these entries.
+        on_recovered: is_shared
+            .then(|| Arc::new(move |entries: &[Entry]| recovered.add(entries)) as OnRecovered),
         ..Settings::new(store.journal.clone())
     }
 }

@@ -9,23 +9,44 @@ use super::entry::Entry;
 use super::json;
 use super::store::{Store, StoreError};
 
+/// Told of entries that a dead process left, once they are in the store.
+pub type OnRecovered = Arc<dyn Fn(&[Entry]) + Send + Sync>;
+
 /// A store, and a file for entries that it refuses.
 pub(super) struct Intake {
     store: Arc<dyn Store>,
     refused: PathBuf,
+    on_recovered: Option<OnRecovered>,
 }
 
 impl Intake {
     /// Entries that the store refuses go to `refused.jsonl` in `directory`.
-    pub(super) fn new(store: Arc<dyn Store>, directory: &Path) -> Intake {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        directory: &Path,
+        on_recovered: Option<OnRecovered>,
+    ) -> Intake {
         Intake {
             store,
             refused: directory.join("refused.jsonl"),
+            on_recovered,
         }
     }
 
     pub(super) fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Appends a batch of a dead process's entries, and tells of it.
+    ///
+    /// # Errors
+    /// As [`Intake::append`].
+    pub(super) fn recover(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        let new = self.append(entries)?;
+        if let Some(on_recovered) = &self.on_recovered {
+            on_recovered(entries);
+        }
+        Ok(new)
     }
 
     /// Appends a batch. One entry that the store refuses for what it is (a value beyond a column's range) must not

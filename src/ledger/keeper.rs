@@ -67,7 +67,10 @@ fn adopt(shared: &Shared, waiting: &mut Vec<Abandoned>) {
             false
         }
         Err(error) => {
-            tracing::warn!(%error, "the journal of a dead process must wait");
+            // It is tried again every few seconds: the writer says when the store has gone away.
+            if shared.queue.store_is_there() {
+                tracing::warn!(%error, "the journal of a dead process must wait");
+            }
             true
         }
     });

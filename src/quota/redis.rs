@@ -73,6 +73,8 @@ pub struct RedisQuota {
     share: MemoryQuota,
     latest_ms: AtomicI64,
     is_up: AtomicBool,
+    /// Whether the last rebuild failed, the ledger being away too: then requests do not wait for the next one.
+    rebuild_failed: AtomicBool,
 }
 
 /// What this gateway knows.
@@ -115,6 +117,15 @@ enum TreeError {
     Rebuild,
 }
 
+impl From<TreeError> for LinkError {
+    fn from(error: TreeError) -> LinkError {
+        match error {
+            TreeError::Link(error) => error,
+            TreeError::Rebuild => LinkError::Failed("counters are being rebuilt".to_owned()),
+        }
+    }
+}
+
 impl RedisQuota {
     /// A reservation that its gateway does not renew holds nothing after so long.
     pub const LEASE_MS: i64 = 10_000;
@@ -143,6 +154,7 @@ impl RedisQuota {
             share: MemoryQuota::default(),
             latest_ms: AtomicI64::new(i64::MIN),
             is_up: AtomicBool::new(true),
+            rebuild_failed: AtomicBool::new(false),
         })
     }
 
@@ -320,11 +332,7 @@ impl RedisQuota {
             self.in_tree(&rule.root, &SCRIPTS.seed, |epoch| {
                 rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
             })
-            .await
-            .map_err(|error| match error {
-                TreeError::Link(error) => error,
-                TreeError::Rebuild => LinkError::Failed("counters are being rebuilt".to_owned()),
-            })?;
+            .await?;
         }
         Ok(())
     }
@@ -376,8 +384,23 @@ impl RedisQuota {
         arguments: &Arguments,
     ) -> Result<Vec<String>, TreeError> {
         let answer = self.link.call(script, root.as_str(), arguments).await;
-        self.is_up.store(answer.is_ok(), Ordering::Relaxed);
+        self.heard(answer.as_ref().err());
         answer.map_err(TreeError::Link)
+    }
+
+    /// Notes whether Redis answered, and logs when that has changed.
+    fn heard(&self, error: Option<&LinkError>) {
+        let was_up = self.is_up.swap(error.is_none(), Ordering::Relaxed);
+        match (was_up, error, self.fail) {
+            (true, Some(error), QuotaFailure::Closed) => {
+                tracing::error!(%error, "shared quotas are away: requests that count against limits are refused");
+            }
+            (true, Some(error), QuotaFailure::Open) => {
+                tracing::error!(%error, "shared quotas are away: requests are held to this gateway's share of what was left");
+            }
+            (false, None, _) => tracing::info!("shared quotas are back"),
+            _ => {}
+        }
     }
 
     /// The latest moment that any call has named.

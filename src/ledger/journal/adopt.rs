@@ -145,7 +145,7 @@ impl Abandoned {
             if batch.len() < BATCH {
                 return true;
             }
-            match intake.append(&batch) {
+            match intake.recover(&batch) {
                 Ok(new) => recovery.closed += new,
                 Err(error) => failed = Some(error),
             }
@@ -156,7 +156,7 @@ impl Abandoned {
         if let Some(error) = failed {
             return Err(error);
         }
-        recovery.closed += intake.append(&batch)?;
+        recovery.closed += intake.recover(&batch)?;
         let died_at = self.died_at(&survey);
         let mut open: Vec<_> = survey.open.values().copied().collect();
         open.sort_unstable();
@@ -166,7 +166,7 @@ impl Abandoned {
                 let begun = read::begun(&self.directory, *place).map_err(unreadable)?;
                 batch.extend(begun.map(|entry| interrupted(entry, died_at)));
             }
-            recovery.interrupted += intake.append(&batch)?;
+            recovery.interrupted += intake.recover(&batch)?;
         }
         intake.store().make_durable()?;
         remove(&self.directory).map_err(unreadable)?;

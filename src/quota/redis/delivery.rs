@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::script::{Answer, Arguments, SCRIPTS};
-use super::{Open, RedisQuota, SETTLE_LATE_MS, TreeError, present};
+use super::{LinkError, Open, RedisQuota, SETTLE_LATE_MS, TreeError, present};
 use crate::ids::RequestId;
 use crate::plan::Measure;
 use crate::quota::{Bound, Crossing, Demand, SettleError};
@@ -50,6 +50,42 @@ impl RedisQuota {
             }
         });
         delivery.await.unwrap_or(Ok(Vec::new()))
+    }
+
+    /// As [`crate::quota::Quota::settle_for_dead`]. Redis tells by the request's id whether it was settled before.
+    ///
+    /// # Errors
+    /// When Redis is away, or the tree's counters are being rebuilt for long.
+    pub async fn settle_for_dead(
+        self: &Arc<Self>,
+        id: RequestId,
+        bounds: Vec<Bound>,
+        actual: &Demand,
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        self.advance(now);
+        let Some(root) = bounds.first().map(|bound| bound.rule.root.clone()) else {
+            return Ok(());
+        };
+        let open = Open {
+            root: root.clone(),
+            epoch: None,
+            bounds,
+            demand: *actual,
+            expires_ms: now.as_millisecond(),
+            shared_locally: false,
+        };
+        let owed = Owed {
+            id,
+            open,
+            actual: Some(*actual),
+        };
+        let settled = self
+            .in_tree(&root, &SCRIPTS.settle, |epoch| {
+                self.settle_arguments(&owed, epoch, now)
+            })
+            .await;
+        settled.map(drop).map_err(LinkError::from)
     }
 
     pub(super) async fn deliver_owed(&self, now: Timestamp) {

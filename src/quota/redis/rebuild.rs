@@ -62,7 +62,9 @@ impl RedisQuota {
         deadline: Instant,
     ) -> Result<(), TreeError> {
         while !self.step(root).await? {
-            if Instant::now() >= deadline {
+            // That step began another attempt if it was time for one.
+            let in_vain = self.rebuild_failed.load(Ordering::Relaxed);
+            if in_vain || Instant::now() >= deadline {
                 return Err(TreeError::Rebuild);
             }
             tokio::time::sleep(Self::POLL).await;
@@ -94,7 +96,10 @@ impl RedisQuota {
     /// Reads the tree's use from the ledger into the new epoch. If that fails, the next request begins another.
     async fn rebuild(&self, root: &AccountId, epoch: &Arc<str>) {
         tracing::info!(tree = %root, "quota counters are not in Redis: building them from the ledger");
-        if let Err(reason) = self.try_rebuild(root, epoch).await {
+        let rebuilt = self.try_rebuild(root, epoch).await;
+        self.rebuild_failed
+            .store(rebuilt.is_err(), Ordering::Relaxed);
+        if let Err(reason) = rebuilt {
             tracing::warn!(tree = %root, reason, "quota counters could not be built from the ledger");
         }
     }
@@ -204,7 +209,7 @@ impl RedisQuota {
             .arg("NX")
             .to_owned();
         let made: Result<Option<String>, _> = self.link.command(&key).await;
-        self.is_up.store(made.is_ok(), Ordering::Relaxed);
+        self.heard(made.as_ref().err());
     }
 
     /// Waits until every gateway has had the time to notice that the data was lost. A Redis that has had its data for
