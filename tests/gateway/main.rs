@@ -16,6 +16,7 @@ mod support;
 
 mod background;
 mod budgets;
+mod cluster;
 mod crash;
 mod demo;
 mod disconnects;

@@ -4,10 +4,12 @@ pub mod client;
 pub mod gateway;
 pub mod misfortune;
 pub mod raw;
+pub mod services;
 pub mod upstream;
 
 pub use client::Client;
 pub use gateway::Gateway;
+pub use services::{Postgres, Redis};
 pub use upstream::{Asked, Body, Reply, Upstream};
 
 /// The configuration that most tests start from: one upstream behind every OpenAI model, the same one in Anthropic's

@@ -259,6 +259,13 @@ impl Gateway {
         }
     }
 
+    /// A page of the admin API, with the token of [`super::config`].
+    pub async fn admin_page(&self, path: &str) -> Value {
+        let answer = Client::new(self.admin, "admin-token").get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
     /// The metrics page.
     pub async fn metrics(&self) -> String {
         Client::new(self.admin, "").get("/metrics").await.text()
