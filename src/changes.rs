@@ -4,6 +4,8 @@
 mod accounts;
 mod keys;
 mod plans;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

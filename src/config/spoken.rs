@@ -166,3 +166,82 @@ fn toml_value(json: &Value) -> Option<toml::Value> {
         Value::Object(members) => toml::Value::Table(toml_table(members)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let text = "[[upstreams]]\nid = \"a\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+            [[routes]]\nmodels = [\"gpt-*\"]\nupstreams = [\"a\"]\n\
+            [[currencies]]\ncode = \"EUR\"\nrates = [{ from = 2025-01-01, usd = \"1.08\" }]\n";
+        super::super::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap()
+    }
+
+    fn read_plan(json: Value) -> Result<Plan, ConfigErrors> {
+        plan(json.as_object().unwrap(), &config())
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back_as_the_same_plan() {
+        let whole = json!({
+            "id": "pro", "price": "20.00", "currency": "EUR", "period": "week",
+            "limits": [
+                { "on": "cost", "max": "150.00", "per": "period", "warn_at": [0.8, 0.95], "models": ["gpt-4*"] },
+                { "on": "tokens", "max": 1000, "per": "5h", "then": { "downgrade": "gpt-4o-mini" }, "queue": "2s" },
+                { "on": "requests", "max": 0, "per": "minute", "then": { "cap_output": 256 } },
+                { "on": "concurrent", "max": 4, "then": "warn" },
+            ],
+            "fixed_cost": "1.25",
+            "payment_fee": { "percent": "2.9", "fixed": "0.30" },
+            "overage": { "above_tokens": 1_000_000, "per_million_tokens": "5.00" },
+            "trial_days": 14,
+        });
+        for json in [
+            whole,
+            json!({ "id": "x", "price": "0", "overage": { "above_cost": "9.00", "markup_percent": "12.5" } }),
+            json!({ "id": "x", "price": "0", "limits": null, "payment_fee": null }),
+        ] {
+            let plan = read_plan(json).unwrap();
+            assert_eq!(read_plan(Value::Object(show_plan(&plan))), Ok(plan));
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_member() {
+        for (json, key) in [
+            (json!({ "price": "1" }), "id"),
+            (json!({ "id": "x", "price": 1 }), "price"),
+            (json!({ "id": "x", "price": "1", "prize": "1" }), "prize"),
+            (
+                json!({ "id": "x", "price": "1", "currency": "GBP" }),
+                "currency",
+            ),
+            (
+                json!({ "id": "x", "price": "1", "limits": [{ "on": "cost", "max": "1", "per": "day" }, { "on": "cost" }] }),
+                "limits[1].max",
+            ),
+        ] {
+            let errors = read_plan(json).unwrap_err();
+            let keys: Vec<&str> = errors.errors.iter().map(|error| &*error.key).collect();
+            assert!(keys.contains(&key), "{key}: {errors}");
+        }
+    }
+
+    #[test]
+    fn no_text_and_no_depth_of_a_body_is_too_odd() {
+        let mut deep = json!("x");
+        for _ in 0..120 {
+            deep = json!([deep]);
+        }
+        for odd in [
+            json!("\"\\\n\u{0}\u{1b}'''"),
+            deep,
+            json!(1e308),
+            json!(u64::MAX),
+        ] {
+            let json = json!({ "id": odd.clone(), "price": "1", "limits": odd });
+            assert!(read_plan(json).is_err());
+        }
+    }
+}

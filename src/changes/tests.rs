@@ -1,0 +1,173 @@
+//! Changes against a store on disk.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::FixedEnvironment;
+use crate::ledger::sqlite::SqliteStore;
+use crate::money::Money;
+use crate::snapshot;
+
+const CONFIG: &str = "[[plans]]\nid = \"pro\"\nprice = \"20.00\"\n[[plans]]\nid = \"team\"\nprice = \"0\"\n\
+    [[accounts]]\nid = \"acme\"\nplan = \"pro\"\nsince = 2025-03-01\n\
+    keys = [{ id = \"acme-app\", secret = \"wr-acme\" }]\n";
+
+struct Office {
+    config: Config,
+    store: Arc<SqliteStore>,
+    pepper: Pepper,
+    _folder: tempfile::TempDir,
+}
+
+impl Office {
+    fn new() -> Office {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("weir.db")).unwrap();
+        store.migrate().unwrap();
+        let environment = FixedEnvironment::default();
+        Office {
+            config: crate::config::parse(CONFIG.as_bytes(), "weir.toml", &environment).unwrap(),
+            store: Arc::new(store),
+            pepper: Pepper::new(b"pepper"),
+            _folder: folder,
+        }
+    }
+
+    fn directory(&self) -> Directory {
+        snapshot::directory(&self.config, &self.store.stored().unwrap(), &self.pepper)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&Changes<'_>) -> T) -> T {
+        change(&Changes {
+            config: &self.config,
+            directory: &self.directory(),
+            store: self.store.as_ref(),
+            pepper: &self.pepper,
+            actor: "test".to_owned(),
+        })
+    }
+
+    fn create(&self, id: &str, parent: Option<&str>) -> Result<Account, ChangeError> {
+        let new = NewAccount {
+            id: id.to_owned(),
+            plan: "team".to_owned(),
+            parent: parent.map(ToOwned::to_owned),
+            ..NewAccount::default()
+        };
+        self.change(|changes| changes.create_account(new))
+    }
+}
+
+#[test]
+fn what_the_file_declares_is_changed_there() {
+    let office = Office::new();
+    let patch = AccountPatch::default();
+    let changed = office.change(|changes| changes.change_account("acme", patch));
+    assert!(matches!(changed, Err(ChangeError::Declared { .. })));
+    let closed = office.change(|changes| changes.close_account("acme"));
+    assert!(matches!(closed, Err(ChangeError::Declared { .. })));
+}
+
+#[test]
+fn a_key_of_the_file_can_be_revoked_and_stays_so() {
+    let office = Office::new();
+    office
+        .change(|changes| changes.revoke_key("acme-app"))
+        .unwrap();
+    let directory = office.directory();
+    let key = directory.keys().next().unwrap();
+    assert!(key.revoked_at.is_some());
+}
+
+#[test]
+fn no_account_comes_to_lie_below_itself_or_too_deep() {
+    let office = Office::new();
+    office.create("a0", None).unwrap();
+    for depth in 1..Directory::MAX_DEPTH {
+        let (id, parent) = (format!("a{depth}"), format!("a{}", depth - 1));
+        office.create(&id, Some(&parent)).unwrap();
+    }
+    let deepest = format!("a{}", Directory::MAX_DEPTH - 1);
+    assert!(office.create("deeper", Some(&deepest)).is_err());
+    let below_itself = AccountPatch {
+        parent: Some(deepest),
+        ..AccountPatch::default()
+    };
+    let moved = office.change(|changes| changes.change_account("a0", below_itself));
+    assert!(moved.is_err());
+    let one_deeper = AccountPatch {
+        parent: Some("acme".to_owned()),
+        ..AccountPatch::default()
+    };
+    let moved = office.change(|changes| changes.change_account("a0", one_deeper));
+    assert!(moved.is_err(), "all that lies below it would be too deep");
+}
+
+#[test]
+fn a_rotated_key_works_until_the_overlap_ends_and_its_successor_from_now_on() {
+    let office = Office::new();
+    let new = NewKey {
+        account: "acme".to_owned(),
+        id: Some("first".to_owned()),
+        ..NewKey::default()
+    };
+    office.change(|changes| changes.create_key(new)).unwrap();
+    let hour = jiff::SignedDuration::from_hours(1);
+    let (made, ends) = office
+        .change(|changes| changes.rotate_key("first", hour))
+        .unwrap();
+    let directory = office.directory();
+    let key = |id: &str| directory.keys().find(|key| key.id.as_str() == id).cloned();
+    assert_eq!(key("first").unwrap().expires_at, Some(ends));
+    let successor = key(made.key.id.as_str()).unwrap();
+    assert_eq!(successor.expires_at, None);
+    let digest = office.pepper.digest(&crate::secret::SecretSha256::of(
+        made.secret.expose().as_bytes(),
+    ));
+    assert_eq!(successor.digest, digest);
+}
+
+#[test]
+fn every_change_leaves_a_line_and_no_line_holds_a_secret() {
+    let office = Office::new();
+    office.create("team-a", Some("acme")).unwrap();
+    let made = office
+        .change(|changes| {
+            changes.create_key(NewKey {
+                account: "team-a".to_owned(),
+                ..NewKey::default()
+            })
+        })
+        .unwrap();
+    let refund = Money::from_usd(3);
+    office
+        .change(|changes| changes.refund("team-a", refund))
+        .unwrap();
+    office
+        .change(|changes| changes.close_account("team-a"))
+        .unwrap();
+    let lines = office.store.audit(10).unwrap();
+    let actions: Vec<&str> = lines.iter().map(|line| line.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        [
+            "account.close",
+            "account.refund",
+            "key.create",
+            "account.create"
+        ]
+    );
+    assert!(lines.iter().all(|line| line.actor == "test"));
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.detail.contains(made.secret.expose()))
+    );
+    let late = office.change(|changes| {
+        changes.create_key(NewKey {
+            account: "team-a".to_owned(),
+            ..NewKey::default()
+        })
+    });
+    assert!(late.is_err(), "a closed account gets no keys");
+}
