@@ -1,6 +1,7 @@
 //! The second listener: admin API, dashboard, metrics, health. Nothing on the request path waits for it.
 
 mod api;
+mod dashboard;
 pub mod gauges;
 mod health;
 mod spread;
@@ -31,6 +32,7 @@ pub fn pages(gateway: &Arc<Gateway>) -> Router {
         .route("/metrics", get(health::metrics))
         .with_state(Arc::clone(gateway))
         .merge(api::routes(&console))
+        .merge(dashboard::routes(&console))
         .layer(map_response(guard))
 }
 

@@ -31,6 +31,8 @@ use axum::Router;
 
 use crate::gateway::Gateway;
 use crate::ledger::store::StoreError;
+pub(super) use access::has_session;
+
 use access::Sessions;
 use error::ApiError;
 use operation::Operation;

@@ -108,6 +108,13 @@ pub(super) fn identify(console: &Console, request: &Request) -> Result<Caller, A
     })
 }
 
+/// Whether a request comes with a session that is open.
+pub(in crate::admin) fn has_session(console: &Console, request: &Request) -> bool {
+    let admin = &console.gateway.snapshot().config.admin;
+    let cookie = session_cookie(request.headers()).map(SessionKey::of);
+    cookie.is_some_and(|key| console.sessions.find(&key, admin).is_some())
+}
+
 /// Where a request comes from.
 pub(super) fn peer(request: &Request) -> IpAddr {
     let info = request.extensions().get::<ConnectInfo<SocketAddr>>();

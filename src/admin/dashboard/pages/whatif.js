@@ -1,0 +1,141 @@
+// What-if: recorded traffic under other prices, limits, models and cache hits; the answer follows the sliders.
+
+import { all, get } from "../api.js";
+import { emptyState, field, figure, figures, fill, h, money, section, select, table } from "../dom.js";
+import { PERIODS, count, day, moment, percent, usd } from "../format.js";
+import { range, RANGES } from "./range.js";
+
+export const title = "What-if";
+
+export async function show({ query }) {
+  const [plans, margins, used, prices] = await Promise.all([
+    all("plans"),
+    get("margin"),
+    get("margin", { by: "model", order: "cost", limit: 50 }),
+    all("prices"),
+  ]);
+  const form = h("form", { onsubmit: (event) => event.preventDefault() });
+  const answer = h("div", {});
+  const worst = margins.rows.toSorted((a, b) => Number(a.margin_usd) - Number(b.margin_usd)).map((row) => row.id);
+  const state = controls(plans, worst, used.rows.map((row) => row.id), prices.map((price) => price.model), query);
+  form.append(...state.fields);
+
+  let timer;
+  const ask = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => fill(answer, async () => result(await get("whatif", state.query()))), 200);
+  };
+  form.addEventListener("input", ask);
+  ask();
+  return [
+    h("div", { class: "title" }, h("div", {}, h("h1", {}, "What-if"), h("p", {}, "The recorded traffic, priced again under other terms. Nothing is changed by asking."))),
+    h("div", { class: "ask" }, section("What would be different", form), section("What it would have brought", answer)),
+  ];
+}
+
+function controls(plans, worst, used, priced, query) {
+  const byMargin = worst.map((id) => plans.find((plan) => plan.id === id)).filter(Boolean);
+  const start = plans.find((plan) => plan.id === query.plan) ?? byMargin.find((plan) => Number(plan.price) > 0) ?? plans[0];
+  const spokenLimit = /:cost=([0-9.]+)\/period/.exec(query.limit ?? "");
+  const otherLimit = query.limit && !spokenLimit ? query.limit : null;
+  const rangeInput = select(RANGES, "month", { name: "range" });
+  const plan = select(plans.map((one) => one.id), start?.id, { name: "plan" });
+  const price = slider("Price of the plan", (value) => `${usd(value)} ${PERIODS[current()?.period ?? "month"]}`);
+  const limit = slider("Cost that a billing period may hold", (value) => (Number(value) > 0 ? usd(value) : "no limit"));
+  const cache = slider("Input read from the cache", (value) => (Number(value) < 0 ? "as it was" : `${value}\u00a0%`), { min: -1, max: 100, step: 1, value: -1 });
+  const from = select([["", "No other model"], ...used], "", { name: "from" });
+  const to = h("input", { name: "to", list: "models", autocomplete: "off", placeholder: "a model of the price table" });
+  const list = h("datalist", { id: "models" }, priced.map((model) => h("option", { value: model })));
+  const current = () => plans.find((one) => one.id === plan.value);
+  const scale = () => {
+    const at = Number(current()?.price ?? 0);
+    const most = Math.max(at * 3, 50);
+    price.set({ min: 0, max: most, step: most > 150 ? 1 : 0.5, value: at });
+    limit.set({ min: 0, max: most * 2, step: most > 150 ? 1 : 0.5, value: 0 });
+  };
+  scale();
+  if (query.price) price.set({ max: Math.max(price.max(), Number(query.price)), step: 0.01, value: query.price });
+  if (spokenLimit) limit.set({ max: Math.max(limit.max(), Number(spokenLimit[1])), step: 0.01, value: spokenLimit[1] });
+  plan.addEventListener("change", scale);
+
+  return {
+    fields: [
+      field("Traffic of", rangeInput),
+      field("Plan", plan),
+      price.element,
+      limit.element,
+      otherLimit && h("p", { class: "hint" }, "and the limit ", h("code", {}, otherLimit)),
+      field("Instead of the model", from),
+      field("as if served by", to),
+      list,
+      cache.element,
+    ].filter(Boolean),
+    query() {
+      const asked = { ...range(rangeInput.value), price: [], limit: otherLimit ? [otherLimit] : [], map: [] };
+      const chosen = current();
+      if (chosen && Number(price.value()) !== Number(chosen.price)) asked.price.push(`${chosen.id}=${price.value()}`);
+      if (chosen && Number(limit.value()) > 0) asked.limit.push(`${chosen.id}:cost=${limit.value()}/period`);
+      if (from.value && priced.includes(to.value)) asked.map.push(`${from.value}=${to.value}`);
+      if (Number(cache.value()) >= 0) asked.cache_hit = `${cache.value()}%`;
+      return asked;
+    },
+  };
+}
+
+/** A slider that says what it stands at. */
+function slider(label, format, props = {}) {
+  const input = h("input", { type: "range", id: `slider-${label.replaceAll(/[^a-z]+/gi, "-").toLowerCase()}`, ...props });
+  const output = h("output", { for: input.id });
+  const say = () => {
+    output.textContent = format(input.value);
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  input.addEventListener("input", say);
+  const element = h("div", { class: "field slider" }, h("label", { for: input.id }, label), output, input);
+  queueMicrotask(say);
+  return {
+    element,
+    value: () => input.value,
+    max: () => Number(input.max),
+    set({ min, max, step, value }) {
+      if (min !== undefined) input.min = min;
+      if (max !== undefined) input.max = max;
+      if (step !== undefined) input.step = step;
+      input.value = value;
+      say();
+    },
+  };
+}
+
+function result(found) {
+  const { actual, whatif, difference } = found;
+  const gain = Number(found.difference_usd);
+  const rows = actual.rows.map((row) => ({ was: row, would: whatif.rows.find((other) => other.id === row.id) ?? row }));
+  return [
+    figures(
+      figure("Margin", money(whatif.total.margin_usd, { tone: true }), h("span", {}, "was ", money(actual.total.margin_usd, { tone: true }))),
+      figure("Difference", h("span", { class: gain < 0 ? "loss" : gain > 0 ? "good" : "" }, money(found.difference_usd, { sign: true })),
+        h("span", {}, "revenue ", money(difference.revenue_usd, { sign: true }), ", cost ", money(difference.cost_usd, { sign: true }))),
+      figure("Accounts at a loss", count(whatif.total.loss_making_accounts), `was ${count(actual.total.loss_making_accounts)}`),
+      figure("Accounts touched", count(found.touched_accounts), `${count(found.touched_paying_accounts)} of them pay`)),
+    h("h3", {}, "Plan by plan"),
+    table("What happened and what would have", [
+      { title: "Plan", cell: ({ was }) => was.id },
+      { title: "Revenue", number: true, cell: ({ would }) => money(would.revenue_usd) },
+      { title: "Cost", number: true, cell: ({ would }) => money(would.cost_usd) },
+      { title: "Margin", number: true, cell: ({ would }) => money(would.margin_usd, { tone: true }) },
+      { title: "It was", number: true, cell: ({ was }) => money(was.margin_usd, { tone: true }) },
+      { title: "Of revenue", number: true, cell: ({ would }) => percent(would.margin_ratio, 1) },
+      { title: "At a loss", number: true, cell: ({ was, would }) => `${count(would.loss_making_accounts)} (was ${count(was.loss_making_accounts)})` },
+    ], rows, { empty: "No plans yet." }),
+    found.stopped_accounts > 0 && h("h3", {}, `${count(found.stopped_accounts)} accounts would have been stopped`),
+    found.stopped_accounts > 0 && table("Accounts that the limit would have stopped", [
+      { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.account)}` }, row.account) },
+      { title: "First stopped", cell: (row) => moment(row.first) },
+      { title: "Saved", number: true, cell: (row) => money(row.saving_usd) },
+      { title: "It paid", number: true, cell: (row) => money(row.revenue_usd) },
+    ], found.stopped.slice(0, 10)),
+    h("p", { class: "hint" }, `${day(found.since)} to ${day(new Date(Date.parse(found.until) - 1).toISOString())}. ${found.method[0].toUpperCase()}${found.method.slice(1)}.`),
+    ...found.notes.map((note) => emptyState(note)),
+  ].filter(Boolean);
+}

@@ -1,0 +1,304 @@
+// The dashboard as a person uses it, in headless Chromium: every figure is compared with the admin API's, every page is
+// held to axe-core's rules and must leave the console silent. Screenshots go to target/screenshots.
+"use strict";
+
+const assert = require("node:assert/strict");
+const fs = require("node:fs");
+const path = require("node:path");
+const { after, before, test } = require("node:test");
+const { chromium } = require("playwright-core");
+
+const { TOKEN, start } = require("./gateway.cjs");
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const SHOTS = path.resolve(__dirname, "../../target/screenshots");
+const AXE = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const PHONE = { width: 390, height: 844 };
+const DESK = { width: 1280, height: 900 };
+
+let gateway;
+let browser;
+
+before(async () => {
+  gateway = await start();
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+  fs.mkdirSync(SHOTS, { recursive: true });
+});
+
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+});
+
+/** A page whose complaints are kept. */
+async function open({ viewport = DESK, colorScheme = "light" } = {}) {
+  const context = await browser.newContext({ viewport, colorScheme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.complaints = [];
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) page.complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => page.complaints.push(error.message));
+  return page;
+}
+
+async function logIn(page, token = TOKEN) {
+  await page.goto(`${gateway.base}/`);
+  assert.equal(new URL(page.url()).pathname, "/login");
+  await page.getByLabel("Admin token").fill(token);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(`${gateway.base}/`);
+}
+
+/** Goes to a page and waits until it has all its figures. */
+async function go(page, name, heading) {
+  await page.goto(`${gateway.base}/#/${name}`);
+  await page.getByRole("heading", { level: 1, name: heading }).waitFor();
+  await settled(page);
+}
+
+/** Every place of the page has what it waited for. */
+async function settled(page) {
+  await page.waitForFunction(() => !document.querySelector("[aria-busy]"));
+}
+
+/** The exact amounts of a table's rows by their first cell. */
+async function amounts(table) {
+  const rows = await table.locator("tbody tr").all();
+  const found = {};
+  for (const row of rows) {
+    const name = (await row.locator("th").innerText()).trim();
+    found[name] = await row.locator("data").evaluateAll((data) => data.map((one) => one.value));
+  }
+  return found;
+}
+
+/** What axe-core finds wrong with a page. */
+async function violations(page) {
+  // Through the debugger: the page's own policy lets in no script but its own.
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => globalThis.axe.run(document, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+  }));
+  return found.violations.map((one) => `${one.id}: ${one.help} (${one.nodes.map((node) => node.target).join("; ")})`);
+}
+
+test("a wrong token stays outside and is told so", async () => {
+  const page = await open();
+  await page.goto(`${gateway.base}/`);
+  await page.getByLabel("Admin token").fill("not-the-token");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("alert").filter({ hasText: "none of [admin]" }).waitFor();
+  assert.equal(new URL(page.url()).pathname, "/login");
+  await page.context().close();
+});
+
+test("the session's cookie is out of reach for scripts, and a change needs more than the cookie", async () => {
+  const page = await open();
+  await logIn(page);
+  const [cookie] = await page.context().cookies();
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["weir_session", true, "Strict"]);
+  const forged = await page.evaluate(async () => {
+    const answer = await fetch("/api/v1/keys", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ account: "acme" }),
+    });
+    return answer.status;
+  });
+  assert.equal(forged, 403);
+  await page.context().close();
+});
+
+test("the page's policy runs no inline script and no page of ours is framed", async () => {
+  const answer = await fetch(`${gateway.base}/login`);
+  const policy = answer.headers.get("content-security-policy");
+  assert.match(policy, /script-src 'self';/);
+  assert.doesNotMatch(policy, /unsafe/);
+  assert.match(policy, /frame-ancestors 'none'/);
+  assert.equal(answer.headers.get("x-frame-options"), "DENY");
+  assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+  assert.equal(answer.headers.get("cache-control"), "no-store");
+});
+
+test("the margin page shows the ledger's figures and leads to the worst account", async () => {
+  const page = await open();
+  await logIn(page);
+  // Last month is over: what the page shows and what is asked afterwards are the same moment's.
+  await go(page, "margin?range=last-month", "Margin");
+  const now = new Date();
+  const month = (back) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 10);
+  const span = `since=${month(1)}&until=${month(0)}`;
+  const { json: plans } = await gateway.api(`margin?${span}`);
+  const shown = await amounts(page.getByRole("table", { name: "Margin by plan" }));
+  assert.deepEqual(Object.keys(shown).sort(), plans.rows.map((row) => row.id).sort());
+  for (const row of plans.rows) {
+    assert.deepEqual(shown[row.id], [row.revenue_usd, row.cost_usd, row.margin_usd, row.projected.margin_usd], row.id);
+  }
+  const { json: worst } = await gateway.api(`margin?${span}&by=account&order=margin&limit=10`);
+  const table = page.getByRole("table", { name: "Accounts with the worst margin" });
+  const accounts = await amounts(table);
+  assert.deepEqual(Object.keys(accounts), worst.rows.map((row) => row.id));
+  for (const row of worst.rows) {
+    assert.deepEqual(accounts[row.id], [row.revenue_usd, row.cost_usd, row.margin_usd], row.id);
+  }
+  // By keyboard: the first account of the table.
+  await table.getByRole("link").first().focus();
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => url.hash === `#/account/${worst.rows[0].id}`);
+  await page.getByText(worst.rows[0].id).first().waitFor();
+  await settled(page);
+  await page.getByLabel("Time range").selectOption("last-month");
+  await page.waitForURL((url) => url.hash.includes("range=last-month"));
+  await settled(page);
+  const { json: usage } = await gateway.api(`usage?${span}&by=model&account=${worst.rows[0].id}`);
+  const models = await amounts(page.getByRole("table", { name: "Cost by model and class" }));
+  for (const model of usage.items) assert.equal(models[model.id].at(-1), model.cost_usd, model.id);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a what-if answers with the sliders, and its figures are the API's", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "what-if", "What-if");
+  await page.getByLabel("Traffic of").selectOption("last-month");
+  await page.getByLabel("Plan", { exact: true }).selectOption("pro");
+  const price = page.getByLabel("Price of the plan");
+  const answered = page.waitForResponse((one) => decodeURIComponent(one.url()).includes("price=pro=260"));
+  await price.fill("260");
+  await page.getByText("$260.00 a month").waitFor();
+  const whatif = await (await answered).json();
+  await settled(page);
+  await page.waitForFunction((margin) => document.querySelector("dd data")?.value === margin, whatif.whatif.total.margin_usd);
+  const shown = await amounts(page.getByRole("table", { name: "What happened and what would have" }));
+  for (const row of whatif.whatif.rows) {
+    const was = whatif.actual.rows.find((one) => one.id === row.id);
+    assert.deepEqual(shown[row.id], [row.revenue_usd, row.cost_usd, row.margin_usd, was.margin_usd], row.id);
+  }
+  assert.ok(Number(whatif.difference_usd) > 0, "a higher price brings more");
+  // The arrow keys move a slider.
+  await price.focus();
+  await page.keyboard.press("ArrowRight");
+  await page.getByText("$261.00 a month").waitFor();
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a key is made, its secret is shown once, and it is revoked", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "plans", "Plans and keys");
+  await page.getByRole("button", { name: "New key" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Account").fill("acme");
+  await dialog.getByLabel("Id").fill("from-the-browser");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  const secret = await page.locator("#secret").innerText();
+  assert.match(secret, /^wr-[0-9a-f]{64}$/);
+  await page.getByRole("button", { name: "I have it" }).click();
+  await page.getByRole("row", { name: /from-the-browser/ }).waitFor();
+  assert.ok(!(await page.content()).includes(secret), "the secret is gone with its dialog");
+  const { json: key } = await gateway.api("keys/from-the-browser");
+  assert.deepEqual([key.account, key.state, "secret" in key], ["acme", "active", false]);
+
+  await page.getByRole("button", { name: "Revoke from-the-browser" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await page.getByRole("row", { name: /from-the-browser.*revoked/ }).waitFor();
+  assert.equal((await gateway.api("keys/from-the-browser")).json.state, "revoked");
+  const { json: audit } = await gateway.api("audit?limit=2");
+  assert.deepEqual(audit.items.map((line) => line.action), ["key.revoke", "key.create"]);
+  assert.match(audit.items[0].actor, /^admin dashboard /);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a plan is made, refused where it is wrong, and changed", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "plans", "Plans and keys");
+  await page.getByRole("button", { name: "New plan" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Id").fill("starter");
+  await dialog.getByLabel("Price in US dollars").fill("5.00");
+  await dialog.getByLabel("Limits").fill('[{ "on": "cost", "max": 4, "per": "period" }]');
+  await dialog.getByRole("button", { name: "Create" }).click();
+  await dialog.getByRole("alert").filter({ hasText: "limits[0].max" }).waitFor();
+  await dialog.getByLabel("Limits").fill('[{ "on": "cost", "max": "4.00", "per": "period" }]');
+  await dialog.getByRole("button", { name: "Create" }).click();
+  await page.getByRole("row", { name: /starter.*\$4\.00 cost per billing period/ }).waitFor();
+  await page.getByRole("button", { name: "Change starter" }).click();
+  await page.getByRole("dialog").getByLabel("Price in US dollars").fill("6.00");
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await page.getByRole("row", { name: /starter \$6\.00 a month/ }).waitFor();
+  assert.equal((await gateway.api("plans/starter")).json.price, "6.00");
+  // A refusal is an answer of status 400, which browsers note.
+  assert.deepEqual(page.complaints.filter((text) => !text.includes("status of 400")), []);
+  await page.context().close();
+});
+
+test("the ledger is searched, paged and exported", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "ledger?account=pro-001", "Ledger");
+  const { json: first } = await gateway.api("ledger?account=pro-001&limit=50");
+  const costs = async () => page.getByRole("table", { name: "Entries of the ledger" }).locator("tbody data").evaluateAll((data) => data.map((one) => one.value));
+  assert.deepEqual(await costs(), first.items.map((entry) => entry.cost_usd));
+  await page.getByRole("button", { name: "Older" }).click();
+  await page.waitForResponse((answer) => answer.url().includes("cursor="));
+  await settled(page);
+  const { json: second } = await gateway.api(`ledger?account=pro-001&limit=50&cursor=${first.next}`);
+  assert.deepEqual(await costs(), second.items.map((entry) => entry.cost_usd));
+  const download = page.waitForEvent("download");
+  await page.getByRole("link", { name: "JSON lines" }).click();
+  const lines = fs.readFileSync(await (await download).path(), "utf8").trim().split("\n");
+  assert.ok(lines.length > 50);
+  assert.ok(lines.every((line) => JSON.parse(line).account === "pro-001"));
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a viewer sees everything and is offered no change", async () => {
+  const page = await open();
+  await logIn(page, "the-viewers-token");
+  await go(page, "plans", "Plans and keys");
+  for (const name of ["New plan", "New key", "Revoke acme-app"]) {
+    assert.equal(await page.getByRole("button", { name }).count(), 0, name);
+  }
+  const refused = await gateway.api("plans", { token: "the-viewers-token", method: "POST", body: { id: "x", price: "1" } });
+  assert.equal(refused.status, 403);
+  await page.context().close();
+});
+
+const PAGES = [
+  ["margin", "Margin"],
+  ["accounts", "Accounts"],
+  ["account/pro-001", /./],
+  ["live", "Live"],
+  ["what-if", "What-if"],
+  ["ledger", "Ledger"],
+  ["plans", "Plans and keys"],
+];
+for (const [look, options] of Object.entries({
+  light: {},
+  dark: { colorScheme: "dark" },
+  phone: { viewport: PHONE },
+})) {
+  test(`every page passes axe-core's rules and fits its window: ${look}`, async () => {
+    const page = await open(options);
+    await page.goto(`${gateway.base}/login`);
+    await page.screenshot({ path: path.join(SHOTS, `login-${look}.png`) });
+    assert.deepEqual(await violations(page), [], "login");
+    await logIn(page);
+    for (const [name, heading] of PAGES) {
+      await go(page, name, heading);
+      await page.screenshot({ path: path.join(SHOTS, `${name.replace("/", "-")}-${look}.png`), fullPage: true });
+      assert.deepEqual(await violations(page), [], name);
+      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(beyond <= 0, `${name} is ${beyond} px wider than the window`);
+    }
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+}
