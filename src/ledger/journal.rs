@@ -5,8 +5,8 @@
 //! [`Fsync`] says what survives the loss of power.
 //!
 //! **A full disk.** Records are written over zeros that were written before: a segment is always extended by
-//! [`STEP_BYTES`] *before* it is needed. `begin` sees to it that what lies ahead has room for the `close` of every open
-//! request (the size of its `begin` and [`CLOSE_SLACK_BYTES`]), and is refused when the disk has no more; the closes of
+//! `STEP_BYTES` *before* it is needed. `begin` sees to it that what lies ahead has room for the `close` of every open
+//! request (the size of its `begin` and `CLOSE_SLACK_BYTES`), and is refused when the disk has no more; the closes of
 //! the requests let through then still fit. (On a copy-on-write file system even overwriting takes space; there this is
 //! best effort.)
 //!

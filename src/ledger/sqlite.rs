@@ -10,7 +10,7 @@
 //! of its own, beside the writer, and holds the writer back only for the short rest once the log has grown large.
 //!
 //! **Several processes** may have the file open: an old and a new gateway, the command line. Writers wait for each other
-//! up to [`BUSY_TIMEOUT`].
+//! up to `BUSY_TIMEOUT`.
 
 mod entries;
 mod names;

@@ -16,7 +16,6 @@ struct Demo {
 
 impl Demo {
     /// Starts it in a directory and waits until it has said everything.
-    #[expect(clippy::zombie_processes, reason = "dropping the demo waits for it")]
     fn start(directory: &Path) -> Demo {
         let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
