@@ -539,7 +539,7 @@ pub(super) const CLASSIFIES: Habit = Habit {
     weekend: 1.0,
     hours: Hours::Always,
     size: 1.0,
-    tasks: &[(5, QUICK), (2, EMBED), (3, HOUSE_MODEL)],
+    tasks: &[(4, QUICK), (1, EMBED), (5, HOUSE_MODEL)],
 };
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,11 +52,14 @@ pub(super) async fn run(world: Arc<World>, flow: Flow, stop: CancellationToken) 
     let places = Arc::new(Semaphore::new(IN_FLIGHT));
     let crowd = crowd(&world);
     let mut chance = Chance::of(flow.seed, u64::MAX, 0);
+    let mut due = Instant::now();
     loop {
-        // Moments without memory, as of many people who know nothing of each other.
+        // Moments without memory, as of many people who know nothing of each other. They do not wait for this machine,
+        // but what it could not send in time is not sent all at once later.
         let pause = -(1.0 - chance.unit()).ln() / flow.rate;
+        due = (due + Duration::from_secs_f64(pause.min(60.0))).max(Instant::now());
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs_f64(pause.min(60.0))) => {}
+            () = tokio::time::sleep_until(due) => {}
             () = stop.cancelled() => break,
         }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
