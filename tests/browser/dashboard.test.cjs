@@ -245,8 +245,9 @@ test("the ledger is searched, paged and exported", async () => {
   const { json: first } = await gateway.api("ledger?account=pro-001&limit=50");
   const costs = async () => page.getByRole("table", { name: "Entries of the ledger" }).locator("tbody data").evaluateAll((data) => data.map((one) => one.value));
   assert.deepEqual(await costs(), first.items.map((entry) => entry.cost_usd));
+  const turned = page.waitForResponse((answer) => answer.url().includes("cursor="));
   await page.getByRole("button", { name: "Older" }).click();
-  await page.waitForResponse((answer) => answer.url().includes("cursor="));
+  await turned;
   await settled(page);
   const { json: second } = await gateway.api(`ledger?account=pro-001&limit=50&cursor=${first.next}`);
   assert.deepEqual(await costs(), second.items.map((entry) => entry.cost_usd));

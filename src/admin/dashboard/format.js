@@ -67,12 +67,18 @@ export function moment(text) {
   return `${date}, ${time}`;
 }
 
+/** A moment in UTC to the minute: 3 Nov, 14:05. */
+export function minute(text) {
+  return moment(text).replace(/:\d\d$/, "");
+}
+
 /** An amount of a limit: money or a count. */
 export function amount(on, value) {
   return on === "cost" ? usd(value) : short(value);
 }
 
 export const PERIODS = { day: "a day", week: "a week", month: "a month", year: "a year" };
+const UNITS = { s: "second", m: "minute", h: "hour", d: "day" };
 const ON = {
   cost: "cost", tokens: "tokens", input_tokens: "input tokens", output_tokens: "output tokens",
   requests: "requests", concurrent: "requests at once",
@@ -80,6 +86,9 @@ const ON = {
 
 /** What a limit measures. */
 export function measure(on, per) {
-  const names = { period: "billing period" };
-  return per ? `${ON[on] ?? on} per ${names[per] ?? per}` : ON[on] ?? on;
+  const name = ON[on] ?? on;
+  if (!per) return name;
+  const [, length, unit] = /^(\d+)([smhd])$/.exec(per) ?? [];
+  if (length) return `${name} in ${length}\u00a0${UNITS[unit]}${length === "1" ? "" : "s"}`;
+  return `${name} per ${per === "period" ? "billing period" : per}`;
 }

@@ -3,7 +3,7 @@
 import { all, get, patch, post, remove } from "../api.js";
 import { chart, shortDay, unix } from "../chart.js";
 import { dialog, emptyState, field, figure, figures, h, money, notice, section, select, svg, table } from "../dom.js";
-import { amount, count, day, measure, moment, percent, short, usd, usdShort } from "../format.js";
+import { amount, count, day, measure, minute, percent, short, usd, usdShort } from "../format.js";
 import { keyTable } from "./keys.js";
 import { turned } from "./margin.js";
 import { range, rangeChoice } from "./range.js";
@@ -44,7 +44,7 @@ function summary(row) {
     figure("Margin", money(row.margin_usd, { tone: true }), row.margin_ratio && `${percent(row.margin_ratio, 1)} of revenue`),
     figure("Revenue", money(row.revenue_usd)),
     figure("Cost", money(row.cost_usd), `${count(row.requests)} requests`),
-    figure("Used up what it pays", turned(row), row.break_even.tokens && `which is worth ${short(row.break_even.tokens)} tokens`),
+    figure("Used up what it pays", turned(row), row.break_even.tokens > 0 && `which is worth ${short(row.break_even.tokens)} tokens`),
     figure(`Margin on ${day(row.projected.until)}`, money(row.projected.margin_usd, { tone: true }),
       h("span", {}, "between ", money(row.projected.low_usd), " and ", money(row.projected.high_usd))),
   );
@@ -64,7 +64,7 @@ function overTime(days, row) {
       { label: "Cost so far", values: running, tone: "cost", fill: true },
     ],
     levels: level > 0 ? [{ at: level, label: `breaks even at ${usd(level)}`, tone: "revenue" }] : [],
-    marks: date && reached ? [{ at: unix(date), label: `turned ${shortDay(unix(date))}`, tone: "loss" }] : [],
+    marks: date && reached && level > 0 ? [{ at: unix(date), label: `turned ${shortDay(unix(date))}`, tone: "loss" }] : [],
     max: level * 1.12,
     format: usd,
     axisFormat: usdShort,
@@ -94,7 +94,7 @@ function limitTable(limits) {
     { title: "Limit", cell: (row) => [measure(row.on, row.per), row.models.length > 0 && h("span", { class: "hint" }, ` of ${row.models.join(", ")}`)] },
     { title: h("span", { class: "unseen" }, "Share used"), cell: meter },
     { title: "Left", number: true, cell: (row) => `${amount(row.on, Math.max(0, Number(row.max) - Number(row.used) - Number(row.reserved)))} of ${amount(row.on, row.max)}` },
-    { title: "Resets", cell: (row) => moment(row.resets_at) },
+    { title: "Resets", cell: (row) => minute(row.resets_at) },
   ], limits, { empty: "No limit holds for this account." });
 }
 

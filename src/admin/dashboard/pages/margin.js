@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { chart, shortDay, unix } from "../chart.js";
 import { emptyState, figure, figures, fill, h, money, section, select, svg, table } from "../dom.js";
-import { PERIODS, count, day, percent, usd, usdShort } from "../format.js";
+import { PERIODS, amount, count, day, measure, percent, usd, usdShort } from "../format.js";
 import { range, rangeChoice } from "./range.js";
 
 export const title = "Margin";
@@ -59,7 +59,7 @@ function planTable(rows) {
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
     { title: "Of revenue", number: true, cell: (row) => percent(row.margin_ratio, 1) },
     { title: "At the month's end", number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
-    { title: "Caused by", cell: cause },
+    { title: "Cost of the top 5\u00a0%", number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
   ], rows, { empty: "No plans yet: make one under Plans and keys." });
 }
 
@@ -69,11 +69,6 @@ function bars(row, most) {
   return svg("svg", { class: "bars", viewBox: "0 0 144 16", role: "img", "aria-label": `revenue ${usd(row.revenue_usd)}, cost ${usd(row.cost_usd)}` },
     svg("rect", { class: "revenue", y: 1, height: 6, width: width(row.revenue_usd), rx: 1 }),
     svg("rect", { class: "cost", y: 9, height: 6, width: width(row.cost_usd), rx: 1 }));
-}
-
-function cause(row) {
-  const share = row.concentration?.top_5_percent;
-  return share ? `5\u00a0% of accounts: ${percent(share)} of cost` : "–";
 }
 
 /** For each plan that loses: what would mend it, proved on recorded traffic. */
@@ -89,16 +84,30 @@ function advice(rows, span) {
         money(found.price.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, price: found.price.price_usd })));
     }
     for (const limit of found.limits) {
-      options.push(h("li", {}, h("code", {}, limit.limit), ` would have stopped ${count(limit.touched_accounts)} accounts and saved `,
+      options.push(h("li", {}, `a limit of ${spokenLimit(limit.limit)}, which would have stopped ${count(limit.touched_accounts)} accounts and saved `,
         money(limit.saving_usd), " ", tryIt({ plan: row.id, limit: limit.limit })));
     }
     return h("div", {},
-      h("p", {}, h("strong", {}, row.id), " loses ", money(String(-Number(row.margin_usd))), ". To reach a margin of 30\u00a0%:"),
-      options.length > 0 ? h("ul", {}, options) : h("p", { class: "hint" }, "Neither a price nor a limit reaches it."));
+      h("p", {}, h("strong", {}, row.id), " loses ", money(row.margin_usd.replace("-", "")), blame(row), " To reach a margin of 30\u00a0%:"),
+      options.length > 0 ? h("ul", {}, options) : h("p", { class: "hint" }, "Neither a price nor a limit reaches it."),
+      h("p", { class: "hint" }, `Tried on the requests from ${day(found.since)} to ${day(lastDay(found.until))}.`));
   })));
   const part = section("What would mend it", place);
   part.classList.add("advice");
   return part;
+}
+
+/** Who causes a loss. */
+function blame(row) {
+  const share = row.concentration?.top_5_percent;
+  const heavy = Math.ceil(row.accounts / 20);
+  return share ? `: 5\u00a0% of its accounts, ${count(heavy)} of ${count(row.accounts)}, cause ${percent(share)} of its cost.` : ".";
+}
+
+/** `pro:cost=150.00/period` in words. */
+function spokenLimit(text) {
+  const [, on, max, per] = /:(\w+)=([0-9.]+)\/(\w+)$/.exec(text) ?? [];
+  return on ? `${amount(on, max)} ${measure(on, per)}` : text;
 }
 
 function tryIt(change) {
@@ -187,7 +196,8 @@ export function worstTable(rows) {
 
 /** The day on which an account cost as much as it pays until the month's end, or will. */
 export function turned(row) {
-  const { date, reached } = row.break_even;
+  const { date, reached, cost_usd: bearable } = row.break_even;
   if (!date) return "–";
+  if (Number(bearable) <= 0) return "pays nothing";
   return reached ? day(date) : `${day(date)}, at this rate`;
 }
