@@ -272,6 +272,25 @@ test("a viewer sees everything and is offered no change", async () => {
   await page.context().close();
 });
 
+test("the metrics are the margins' figures", async () => {
+  const { json: margin } = await gateway.api("margin");
+  const page = await (await fetch(`${gateway.base}/metrics`)).text();
+  const gauge = (name, plan) => Number(new RegExp(`^${name}{plan="${plan}"} (\\S+)$`, "m").exec(page)?.[1]);
+  for (const row of margin.rows) {
+    const cents = (name) => gauge(name, row.id).toFixed(2);
+    assert.equal(cents("weir_plan_cost_usd"), Number(row.cost_usd).toFixed(2), row.id);
+    assert.equal(gauge("weir_plan_loss_making_accounts", row.id), row.loss_making_accounts, row.id);
+    // Revenue is recognised by the millisecond, and the gauges are some seconds older than the answer.
+    const grown = Number(row.revenue_usd) - gauge("weir_plan_revenue_usd", row.id);
+    assert.ok(grown >= 0 && grown <= Number(row.revenue_usd) * 1e-4, `${row.id}: ${grown}`);
+    const margins = gauge("weir_plan_revenue_usd", row.id) - gauge("weir_plan_cost_usd", row.id);
+    assert.equal(cents("weir_plan_margin_usd"), margins.toFixed(2), row.id);
+  }
+  const worst = [...page.matchAll(/^weir_account_margin_usd{account="([^"]+)"/gm)].map(([, account]) => account);
+  const { json: accounts } = await gateway.api("margin?by=account&order=margin&limit=20");
+  assert.deepEqual(worst.sort(), accounts.rows.map((row) => row.id).sort());
+});
+
 const PAGES = [
   ["margin", "Margin"],
   ["accounts", "Accounts"],
