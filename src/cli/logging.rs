@@ -1,5 +1,7 @@
 //! Where log lines go, and in which form.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
@@ -11,6 +13,7 @@ pub fn start(log: &Log) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // A second start in one process (tests) keeps the first.
     let _ = match log.format {

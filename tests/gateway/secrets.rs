@@ -99,7 +99,7 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
         }
     }
     assert!(
-        gateway.said().len() > 10_000,
+        gateway.said().contains(" TRACE "),
         "the log was not at its most talkative"
     );
     for (place, bytes) in &shown {
