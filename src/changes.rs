@@ -2,6 +2,7 @@
 //! with a line in the audit log. The command line and the admin API both come through here.
 
 mod accounts;
+pub mod history;
 mod keys;
 mod plans;
 #[cfg(test)]

@@ -6,8 +6,11 @@
 //!           days, edge  account, plan    against      a total
 //!           hours, a    and row          them
 //!           few entries                     ▲
-//! directory, account events ──▶ books ──▶ tenure, worth
+//! directory, account and plan events ──▶ books ──▶ tenure, worth
 //! ```
+//!
+//! Revenue is a matter of record, too: which plan an account had, and on which terms, is written down when a gateway takes
+//! it into force or a change by hand is made (`changes::history`), so that a new price never rewrites what was earned.
 //!
 //! A what-if is the same pass over other rows (traffic mapped to another model's price, cut at a limit) or with other
 //! books (another plan price); advice searches for the price or the limit and proves it with the what-if.
@@ -28,6 +31,7 @@ mod rows;
 mod show;
 mod tally;
 pub mod tenure;
+pub mod terms;
 pub mod whatif;
 mod worth;
 
@@ -36,6 +40,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::ConfigErrors;
 use crate::ids::PlanId;
 use crate::ledger::store::{Store, StoreError, TimeRange};
 
@@ -47,6 +52,7 @@ pub use show::{
     repriced_table, table, what_if_csv, what_if_table,
 };
 pub(crate) use show::{dollars, grouped, percent};
+pub use terms::PlanHistory;
 pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.
@@ -119,6 +125,9 @@ pub enum MarginError {
     /// A file that is no bill.
     #[error(transparent)]
     Bill(#[from] reconcile::bill::BillError),
+    /// A price table that is none.
+    #[error("{0}")]
+    PriceTable(ConfigErrors),
     /// A what-if that cannot be.
     #[error(transparent)]
     WhatIf(#[from] whatif::WhatIfError),

@@ -32,6 +32,16 @@ pub struct Plan {
     pub trial_days: u32,
 }
 
+impl Plan {
+    /// All that revenue depends on: the plan without its limits.
+    pub fn terms(&self) -> Plan {
+        Plan {
+            limits: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// How often a plan's price is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::{ChangeError, Changes, Kind, today, unfit};
+use super::{ChangeError, Changes, Kind, history, today, unfit};
 use crate::account::Directory;
 use crate::ids::{AccountId, PlanId};
 use crate::ledger::store::{AccountChange, AccountEvent};
@@ -84,6 +84,7 @@ impl Changes<'_> {
             id,
         };
         self.put(&account, "account.create")?;
+        history::record_account(self.store, &account, Timestamp::now())?;
         Ok(account)
     }
 
@@ -115,14 +116,12 @@ impl Changes<'_> {
         if let Some(limits) = patch.limits {
             account.limits = limits;
         }
-        self.put(&account, "account.change")?;
         if account.plan != old.plan {
-            let change = AccountChange::Plan {
-                plan: account.plan.clone(),
-                since: account.since,
-            };
-            self.record(&account.id, change)?;
+            // What it had until now, should nobody have recorded that yet.
+            history::record_account(self.store, old, Timestamp::now())?;
         }
+        self.put(&account, "account.change")?;
+        history::record_account(self.store, &account, Timestamp::now())?;
         Ok(account)
     }
 

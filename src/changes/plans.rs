@@ -1,6 +1,8 @@
 //! Plans: create and replace.
 
-use super::{ChangeError, Changes, Kind};
+use jiff::Timestamp;
+
+use super::{ChangeError, Changes, Kind, history};
 use crate::config::spoken;
 use crate::plan::Plan;
 
@@ -16,11 +18,12 @@ impl Changes<'_> {
                 id: plan.id.to_string(),
             });
         }
-        self.put_plan(plan, "plan.create")
+        self.put_plan(plan, "plan.create")?;
+        Ok(history::record_plan(self.store, plan, Timestamp::now())?)
     }
 
-    /// Replaces a plan. The new terms hold for its accounts from the next request on, and for the whole of the billing
-    /// periods that reports look at: to keep what was, make another plan and move accounts to it.
+    /// Replaces a plan. Its limits hold from the next request on, its terms from this moment on: revenue before it stays as
+    /// it was.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -37,13 +40,16 @@ impl Changes<'_> {
                 id,
             });
         }
-        if self.directory.plan(&plan.id).is_none() {
+        let Some(old) = self.directory.plan(&plan.id) else {
             return Err(ChangeError::Unknown {
                 kind: Kind::Plan,
                 id,
             });
-        }
-        self.put_plan(plan, "plan.replace")
+        };
+        // What its terms were until now, should nobody have recorded that yet.
+        history::record_plan(self.store, old, Timestamp::now())?;
+        self.put_plan(plan, "plan.replace")?;
+        Ok(history::record_plan(self.store, plan, Timestamp::now())?)
     }
 
     fn put_plan(&self, plan: &Plan, action: &str) -> Result<(), ChangeError> {

@@ -171,3 +171,101 @@ fn every_change_leaves_a_line_and_no_line_holds_a_secret() {
     });
     assert!(late.is_err(), "a closed account gets no keys");
 }
+
+/// The revenue of a stretch of time, as the store has its history.
+fn revenue(office: &Office, since: &str, until: &str) -> Money {
+    let store = office.store.as_ref();
+    let books = crate::margin::Books::read(&office.config, store).unwrap();
+    let range = crate::ledger::store::TimeRange {
+        since: since.parse().unwrap(),
+        until: until.parse().unwrap(),
+    };
+    let now = "2099-01-01T00:00:00Z".parse().unwrap();
+    let by = crate::margin::By::Plan;
+    let report = crate::margin::report(store, &books, by, range, now, &|_, _| {}).unwrap();
+    report.total.revenue_usd
+}
+
+#[test]
+fn an_account_made_by_hand_keeps_its_first_plan_s_revenue_without_any_gateway() {
+    let office = Office::new();
+    let new = NewAccount {
+        id: "shop".to_owned(),
+        plan: "pro".to_owned(),
+        since: Some("2025-03-01".parse().unwrap()),
+        ..NewAccount::default()
+    };
+    office
+        .change(|changes| changes.create_account(new))
+        .unwrap();
+    let events = office.store.account_events_of(&"shop".into()).unwrap();
+    assert_eq!(events.len(), 1);
+    let march = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z");
+    let both = revenue(&office, march.0, march.1);
+    assert_eq!(both, Money::from_usd(40), "acme of the file, and the shop");
+    let patch = AccountPatch {
+        plan: Some("team".to_owned()),
+        ..AccountPatch::default()
+    };
+    office
+        .change(|changes| changes.change_account("shop", patch))
+        .unwrap();
+    assert_eq!(revenue(&office, march.0, march.1), both);
+}
+
+#[test]
+fn a_replaced_plan_earns_its_new_price_from_then_on_and_what_it_earned_stays() {
+    let office = Office::new();
+    let plan = |price| crate::plan::Plan {
+        id: "seat".into(),
+        price: Money::from_usd(price),
+        ..crate::plan::Plan::clone(office.directory().plan(&"pro".into()).unwrap())
+    };
+    office
+        .change(|changes| changes.create_plan(&plan(10)))
+        .unwrap();
+    let new = NewAccount {
+        id: "desk".to_owned(),
+        plan: "seat".to_owned(),
+        since: Some("2025-03-01".parse().unwrap()),
+        ..NewAccount::default()
+    };
+    office
+        .change(|changes| changes.create_account(new))
+        .unwrap();
+    let past = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z");
+    let future = ("2098-03-01T00:00:00Z", "2098-04-01T00:00:00Z");
+    let acme = Money::from_usd(20);
+    assert_eq!(revenue(&office, past.0, past.1), acme + Money::from_usd(10));
+    office
+        .change(|changes| changes.replace_plan(&plan(30)))
+        .unwrap();
+    assert_eq!(revenue(&office, past.0, past.1), acme + Money::from_usd(10));
+    assert_eq!(
+        revenue(&office, future.0, future.1),
+        acme + Money::from_usd(30)
+    );
+}
+
+#[test]
+fn a_price_of_the_file_that_a_gateway_takes_up_holds_from_then_on() {
+    let mut office = Office::new();
+    let moment = |text: &str| text.parse::<Timestamp>().unwrap();
+    let record = |office: &Office, at: &str| {
+        history::record(office.store.as_ref(), &office.directory(), moment(at)).unwrap();
+    };
+    record(&office, "2025-03-05T00:00:00Z");
+    let text = CONFIG.replace("20.00", "62.00");
+    let environment = FixedEnvironment::default();
+    office.config = crate::config::parse(text.as_bytes(), "weir.toml", &environment).unwrap();
+    let march = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z");
+    // Nobody has taken it up yet.
+    assert_eq!(revenue(&office, march.0, march.1), Money::from_usd(20));
+    record(&office, "2025-03-16T12:00:00Z");
+    // Taken up once, and again at the next start.
+    record(&office, "2025-03-20T00:00:00Z");
+    let halves = Money::from_usd(10) + Money::from_usd(31);
+    assert_eq!(revenue(&office, march.0, march.1), halves);
+    let first_half = revenue(&office, march.0, "2025-03-16T12:00:00Z");
+    assert_eq!(first_half, Money::from_usd(10));
+}

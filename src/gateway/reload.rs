@@ -1,17 +1,15 @@
 //! Changes while requests are served: of the configuration's files, and of what operators made by hand.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::Offset;
 
 use super::{Gateway, StartError, rebuild};
+use crate::changes::history;
 use crate::config::watch::Watch;
 use crate::config::{Config, ConfigErrors};
-use crate::ids::AccountId;
-use crate::ledger::store::{AccountChange, AccountEvent, Stored};
+use crate::ledger::store::Stored;
 use crate::snapshot::Snapshot;
 
 /// A change made on any gateway that shares the store is seen within this time.
@@ -118,48 +116,14 @@ pub(super) async fn watch_store(gateway: Arc<Gateway>) {
     }
 }
 
-/// Records which plan each account has from when on, so that a later change splits its revenue by time.
+/// Records which plan each account has, and on which terms, so that a later change splits revenue by time.
 pub(super) async fn record_plans(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
 ) -> Result<(), StartError> {
     let (store, snapshot) = (Arc::clone(&gateway.store), Arc::clone(snapshot));
     let recorded = tokio::task::spawn_blocking(move || {
-        let mut known: HashMap<AccountId, AccountChange> = HashMap::new();
-        for event in store.account_events()? {
-            if matches!(event.change, AccountChange::Plan { .. }) {
-                known.insert(event.account, event.change);
-            }
-        }
-        let now = Timestamp::now();
-        let mut events = Vec::new();
-        for member in snapshot.directory.members() {
-            let account = &member.account;
-            let change = AccountChange::Plan {
-                plan: account.plan.clone(),
-                since: account.since,
-            };
-            match known.get(&account.id) {
-                Some(last) if *last == change => {}
-                last => {
-                    // Its first plan holds from its first day on; a changed one from now on.
-                    let began = Offset::UTC
-                        .to_timestamp(account.since.at(0, 0, 0, 0))
-                        .unwrap_or(now);
-                    let at = if last.is_none() { began } else { now };
-                    events.push(AccountEvent {
-                        account: account.id.clone(),
-                        at,
-                        change,
-                    });
-                }
-            }
-        }
-        if events.is_empty() {
-            Ok(())
-        } else {
-            store.add_account_events(&events)
-        }
+        history::record(store.as_ref(), &snapshot.directory, Timestamp::now())
     });
     Ok(recorded.await.map_err(|_| StartError::Interrupted)??)
 }

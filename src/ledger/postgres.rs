@@ -29,10 +29,10 @@ use tokio_postgres::error::SqlState;
 
 use super::entry::Entry;
 use super::store::{
-    AccountEvent, AuditLine, EntryFilter, Grain, RollupRow, Store, StoreError, Stored, StoredKey,
-    TimeRange,
+    AccountEvent, AuditLine, EntryFilter, Grain, PlanEvent, RollupRow, Store, StoreError, Stored,
+    StoredKey, TimeRange,
 };
-use crate::ids::KeyId;
+use crate::ids::{AccountId, KeyId};
 use crate::plan::{Account, Plan};
 use crate::secret::{KeyDigest, Secret};
 
@@ -278,13 +278,33 @@ impl Store for PostgresStore {
     fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError> {
         self.run(READ_TIMEOUT, async {
             let connection = self.connection().await?;
-            stored::account_events(&connection).await
+            stored::account_events(&connection, None).await
+        })
+    }
+
+    fn account_events_of(&self, account: &AccountId) -> Result<Vec<AccountEvent>, StoreError> {
+        self.run(CALL_TIMEOUT, async {
+            let connection = self.connection().await?;
+            stored::account_events(&connection, Some(account)).await
         })
     }
 
     fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError> {
         self.run(CALL_TIMEOUT, async {
             stored::add_account_events(&mut self.connection().await?, events).await
+        })
+    }
+
+    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
+        self.run(READ_TIMEOUT, async {
+            let connection = self.connection().await?;
+            stored::plan_events(&connection).await
+        })
+    }
+
+    fn add_plan_events(&self, events: &[PlanEvent]) -> Result<(), StoreError> {
+        self.run(CALL_TIMEOUT, async {
+            stored::add_plan_events(&mut self.connection().await?, events).await
         })
     }
 

@@ -31,10 +31,10 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::entry::Entry;
 use super::store::{
-    AccountEvent, AuditLine, EntryFilter, Grain, RollupRow, Store, StoreError, Stored, StoredKey,
-    TimeRange,
+    AccountEvent, AuditLine, EntryFilter, Grain, PlanEvent, RollupRow, Store, StoreError, Stored,
+    StoredKey, TimeRange,
 };
-use crate::ids::KeyId;
+use crate::ids::{AccountId, KeyId};
 use crate::plan::{Account, Plan};
 use crate::secret::KeyDigest;
 use names::{Interned, Names};
@@ -236,11 +236,25 @@ impl Store for SqliteStore {
     }
 
     fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError> {
-        self.readers.with(stored::account_events)
+        self.readers
+            .with(|connection| stored::account_events(connection, None))
+    }
+
+    fn account_events_of(&self, account: &AccountId) -> Result<Vec<AccountEvent>, StoreError> {
+        self.readers
+            .with(|connection| stored::account_events(connection, Some(account)))
     }
 
     fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError> {
         self.write(|transaction, _| stored::add_account_events(transaction, events))
+    }
+
+    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
+        self.readers.with(stored::plan_events)
+    }
+
+    fn add_plan_events(&self, events: &[PlanEvent]) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::add_plan_events(transaction, events))
     }
 
     fn audit(&self, limit: usize) -> Result<Vec<AuditLine>, StoreError> {

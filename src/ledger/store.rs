@@ -223,6 +223,15 @@ pub enum AccountChange {
     Closed,
 }
 
+/// A plan's terms from a moment on. The first ones that were recorded hold for all time before, too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanEvent {
+    /// From when.
+    pub at: Timestamp,
+    /// The terms, as [`crate::plan::Plan::terms`] gives them.
+    pub terms: crate::plan::Plan,
+}
+
 /// One line of the audit log: a change through the admin API or the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditLine {
@@ -330,8 +339,17 @@ pub trait Store: Send + Sync {
     /// What happened to accounts, oldest first.
     fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError>;
 
+    /// What happened to one account, oldest first.
+    fn account_events_of(&self, account: &AccountId) -> Result<Vec<AccountEvent>, StoreError>;
+
     /// Records what happened to accounts.
     fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError>;
+
+    /// Which terms plans had, oldest first.
+    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError>;
+
+    /// Records which terms plans have.
+    fn add_plan_events(&self, events: &[PlanEvent]) -> Result<(), StoreError>;
 
     /// The audit log, newest first.
     fn audit(&self, limit: usize) -> Result<Vec<AuditLine>, StoreError>;

@@ -10,8 +10,8 @@ use proptest::test_runner::{Config, TestRunner};
 use super::entry::{Entry, Outcome, WAS_UNPRICED};
 use super::samples::{MARCH_MS, any_entry, sample};
 use super::store::{
-    AccountChange, AccountEvent, AuditLine, EntryFilter, Grain, INPUT_BANDS, RollupRow, Store,
-    StoreError, StoredKey, TimeRange,
+    AccountChange, AccountEvent, AuditLine, EntryFilter, Grain, INPUT_BANDS, PlanEvent, RollupRow,
+    Store, StoreError, StoredKey, TimeRange,
 };
 use crate::account::Key;
 use crate::ids::RequestId;
@@ -39,6 +39,7 @@ macro_rules! suite {
             what_was_made_by_hand_comes_back
             a_revocation_reaches_keys_of_the_file_too
             account_events_and_audit_lines_are_kept
+            terms_of_plans_are_kept_in_order
             the_pepper_is_made_once
             migrating_twice_changes_nothing
         );
@@ -596,8 +597,34 @@ pub(crate) fn account_events_and_audit_lines_are_kept(store: &dyn Store) {
         store.account_events().unwrap(),
         [event(10, plan), refund, closed]
     );
+    let other = AccountEvent {
+        account: "other".into(),
+        ..event(15, AccountChange::Closed)
+    };
+    store
+        .add_account_events(std::slice::from_ref(&other))
+        .unwrap();
+    assert_eq!(store.account_events().unwrap().len(), 4);
+    assert_eq!(store.account_events_of(&"other".into()).unwrap(), [other]);
+    assert_eq!(store.account_events_of(&"nobody".into()).unwrap(), []);
     store.add_audit(&audit("reprice", "2025-03")).unwrap();
     assert_eq!(store.audit(10).unwrap(), [audit("reprice", "2025-03")]);
+}
+
+pub(crate) fn terms_of_plans_are_kept_in_order(store: &dyn Store) {
+    let event = |ms, price: &str| PlanEvent {
+        at: Timestamp::from_millisecond(MARCH_MS + ms).unwrap(),
+        terms: Plan {
+            price: Money::parse(price).unwrap(),
+            ..a_plan().terms()
+        },
+    };
+    let dearer = event(20, "220.00");
+    store
+        .add_plan_events(std::slice::from_ref(&dearer))
+        .unwrap();
+    store.add_plan_events(&[event(10, "200.00")]).unwrap();
+    assert_eq!(store.plan_events().unwrap(), [event(10, "200.00"), dearer]);
 }
 
 pub(crate) fn the_pepper_is_made_once(store: &dyn Store) {

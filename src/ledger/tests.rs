@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::samples::sample;
 use super::store::{
-    AccountEvent, AuditLine, EntryFilter, Grain, RollupRow, Stored, StoredKey, TimeRange,
+    AccountEvent, AuditLine, EntryFilter, Grain, PlanEvent, RollupRow, Stored, StoredKey, TimeRange,
 };
 use super::*;
-use crate::ids::{KeyId, RequestId};
+use crate::ids::{AccountId, KeyId, RequestId};
 use crate::secret::KeyDigest;
 
 /// A store in memory that goes away on command.
@@ -105,7 +105,16 @@ impl Store for Fake {
     fn account_events(&self) -> Result<Vec<AccountEvent>, StoreError> {
         unreachable!()
     }
+    fn account_events_of(&self, _: &AccountId) -> Result<Vec<AccountEvent>, StoreError> {
+        unreachable!()
+    }
     fn add_account_events(&self, _: &[AccountEvent]) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
+        unreachable!()
+    }
+    fn add_plan_events(&self, _: &[PlanEvent]) -> Result<(), StoreError> {
         unreachable!()
     }
     fn audit(&self, _: usize) -> Result<Vec<AuditLine>, StoreError> {

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use super::MarginError;
 use super::days::midnight_ms;
 use super::tenure::Tenure;
+use super::terms::{self, PlanHistory};
 use crate::config::{Config, Currency};
 use crate::ids::{AccountId, PlanId};
 use crate::ledger::store::{AccountChange, AccountEvent, Store};
@@ -19,7 +20,7 @@ use crate::plan::{Account, Plan};
 #[derive(Clone, Debug, Default)]
 pub struct Books {
     accounts: Vec<AccountBook>,
-    plans: HashMap<PlanId, Arc<Plan>>,
+    plans: HashMap<PlanId, PlanHistory>,
     notes: Vec<String>,
 }
 
@@ -41,19 +42,21 @@ impl Books {
     ///
     /// An account without events has had its present plan since its `since`. The first plan holds from its `since`, a
     /// later one from the moment of the change (or from its own `since`, if that lies later); an event that changes
-    /// neither plan nor `since` says nothing. The account's `until` ends everything.
+    /// neither plan nor `since` says nothing. The account's `until` ends everything. Where a plan's terms changed, what is
+    /// earned is split at that moment.
     ///
     /// # Errors
     /// [`MarginError::NoRate`] when a plan is priced in a currency without a rate table.
     pub fn new(
-        plans: impl IntoIterator<Item = Plan>,
+        plans: impl IntoIterator<Item = impl Into<PlanHistory>>,
         accounts: impl IntoIterator<Item = Account>,
         events: &[AccountEvent],
         currencies: &[Currency],
     ) -> Result<Books, MarginError> {
-        let plans: HashMap<PlanId, Arc<Plan>> = plans
+        let plans: HashMap<PlanId, PlanHistory> = plans
             .into_iter()
-            .map(|plan| (plan.id.clone(), Arc::new(plan)))
+            .map(Into::into)
+            .map(|plan: PlanHistory| (plan.present().id.clone(), plan))
             .collect();
         let rates: HashMap<&str, Arc<Currency>> = currencies
             .iter()
@@ -95,7 +98,7 @@ impl Books {
             .filter(|account| !known.contains(&account.id));
         let accounts = config.accounts.iter().cloned().chain(others);
         Books::new(
-            plans,
+            PlanHistory::of(plans, &store.plan_events()?),
             accounts,
             &store.account_events()?,
             &config.currencies,
@@ -118,7 +121,7 @@ impl Books {
 
     /// The plan of that name, as it stands now.
     pub fn plan(&self, plan: &str) -> Option<&Arc<Plan>> {
-        self.plans.get(plan)
+        self.plans.get(plan).map(PlanHistory::present)
     }
 
     /// What a reader of the figures should know: plans that accounts had and that no longer exist.
@@ -135,19 +138,19 @@ impl Books {
             .plans
             .get(plan)
             .ok_or_else(|| MarginError::NoSuchPlan(plan.clone()))?;
-        let repriced = Arc::new(Plan {
-            price,
-            currency: "USD".into(),
-            ..Plan::clone(old)
-        });
         let mut books = self.clone();
+        // Accounts share their terms, which `self` keeps where they are.
+        let mut known: HashMap<*const Plan, Arc<Plan>> = HashMap::new();
         for tenure in books.accounts.iter_mut().flat_map(|book| &mut book.tenures) {
             if tenure.plan.id == *plan {
-                tenure.plan = Arc::clone(&repriced);
+                let repriced = known
+                    .entry(Arc::as_ptr(&tenure.plan))
+                    .or_insert_with(|| Arc::new(terms::priced(&tenure.plan, price)));
+                tenure.plan = Arc::clone(repriced);
                 tenure.currency = None;
             }
         }
-        books.plans.insert(plan.clone(), repriced);
+        books.plans.insert(plan.clone(), old.with_price(price));
         Ok(books)
     }
 
@@ -191,15 +194,16 @@ impl Books {
                 start_ms: turn.from,
                 end_ms: turn.to.min(end),
             };
-            if span.start_ms < span.end_ms {
+            for held in plan.within(span) {
                 tenures.push(Tenure {
-                    currency: currency(plan, account.currency.as_ref(), rates)?,
-                    plan: Arc::clone(plan),
+                    currency: currency(held.terms, account.currency.as_ref(), rates)?,
+                    plan: Arc::clone(held.terms),
                     billing: Billing {
                         since: turn.since,
-                        period: plan.period,
+                        period: held.terms.period,
                     },
-                    span,
+                    span: held.span,
+                    renewed: held.renewed,
                 });
             }
         }

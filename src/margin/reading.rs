@@ -195,8 +195,9 @@ fn history_start(books: &Books, frame: &Frame) -> i64 {
         .accounts()
         .iter()
         .flat_map(|book| &book.tenures)
-        .filter(|tenure| tenure.plan.overage.is_some() && tenure.span.contains(since))
-        .map(|tenure| tenure.period(since).start_ms);
+        .filter(|tenure| tenure.plan.overage.is_some())
+        .filter(|tenure| tenure.span.intersection(frame.passed).duration_ms() > 0)
+        .map(|tenure| tenure.period(since.max(tenure.span.start_ms)).start_ms);
     quotas.fold(rates.min(since), i64::min)
 }
 

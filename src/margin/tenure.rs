@@ -8,10 +8,10 @@ use crate::money::Money;
 use crate::period::{Billing, BillingPeriod, WindowSpan};
 use crate::plan::{Amount, Overage, OverageCharge, PaymentFee, Plan};
 
-/// A stretch of time in which an account had a plan.
+/// A stretch of time in which an account had a plan on the same terms.
 #[derive(Clone, Debug)]
 pub struct Tenure {
-    /// The plan.
+    /// The plan, as its terms were then.
     pub plan: Arc<Plan>,
     /// Its billing periods.
     pub billing: Billing,
@@ -19,6 +19,8 @@ pub struct Tenure {
     pub span: WindowSpan,
     /// The rates of the plan's currency; `None` for US dollars.
     pub currency: Option<Arc<Currency>>,
+    /// Whether it goes on from a stretch in which the account paid for the same plan on other terms.
+    pub renewed: bool,
 }
 
 /// Cost and tokens of a stretch: what overage is charged on.
@@ -57,7 +59,8 @@ impl Tenure {
 
     /// What the payment provider keeps of the payments made in a stretch of time. A payment is made whenever paid time
     /// begins: at the start of a billing period for the whole of it; at the end of a trial or at a change of plan for
-    /// the rest of the running period.
+    /// the rest of the running period. New terms of the same plan are paid for from the next billing period on: nobody
+    /// pays twice in one.
     pub fn payment_fees(&self, range: WindowSpan) -> Money {
         let fee = self.plan.payment_fee;
         if fee == PaymentFee::default() || self.plan.price == Money::ZERO {
@@ -68,6 +71,10 @@ impl Tenure {
             .periods(range.intersection(paid))
             .map(|period| (period, period.span.intersection(paid)))
             .filter(|(_, paid_for)| range.contains(paid_for.start_ms))
+            .filter(|(period, paid_for)| {
+                let goes_on = self.renewed && paid_for.start_ms == self.span.start_ms;
+                !goes_on || paid_for.start_ms == period.span.start_ms
+            })
             .map(|(period, paid_for)| {
                 let rest = WindowSpan {
                     start_ms: paid_for.start_ms,

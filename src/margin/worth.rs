@@ -74,7 +74,7 @@ pub(super) fn recognised(
             .periods(span.intersection(tenure.span))
             .map(|period| period.span)
         {
-            let part = period.intersection(span);
+            let part = period.intersection(span).intersection(tenure.span);
             let used_until = |at_ms| used(daily, period, at_ms, since_ms);
             worth.revenue +=
                 tenure.overage(used_until(part.end_ms)) - tenure.overage(used_until(part.start_ms));

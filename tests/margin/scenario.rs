@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use jiff::{Span, Timestamp};
-use weir::ledger::store::{AccountChange, AccountEvent, TimeRange};
+use weir::ledger::store::{AccountChange, AccountEvent, PlanEvent, TimeRange};
 use weir::ledger::{Entry, Outcome};
-use weir::margin::{Books, By, Report};
+use weir::margin::{Books, By, PlanHistory, Report};
 use weir::money::Money;
 use weir::plan::{Account, Period, Plan};
 use weir::tokens::Usage;
@@ -16,7 +16,10 @@ use crate::ledger::Ledger;
 use crate::world::*;
 
 struct World {
+    /// As they stand at the end.
     plans: Vec<Plan>,
+    /// The terms that they had from when on.
+    terms: Vec<PlanEvent>,
     accounts: Vec<Account>,
     events: Vec<AccountEvent>,
     store: Ledger,
@@ -33,6 +36,21 @@ fn world(seed: u64) -> World {
         plan("pro", "200.00"),
         weekly,
     ];
+    // One plan's price rises in the middle of periods, and falls again; another's falls.
+    let terms = [
+        ("2024-08-01T00:00:00Z", &plans[2], "180.00"),
+        ("2024-08-01T00:00:00Z", &plans[3], "7.77"),
+        ("2024-09-17T13:37:21Z", &plans[2], "230.00"),
+        ("2024-10-05T00:00:00Z", &plans[3], "6.99"),
+        ("2024-10-29T08:00:00.5Z", &plans[2], "200.00"),
+    ]
+    .map(|(moment, plan, price)| PlanEvent {
+        at: at(moment),
+        terms: Plan {
+            price: usd(price),
+            ..plan.terms()
+        },
+    });
     let ids = ["team", "plus", "pro", "weekly"];
     let first: Date = day("2024-08-03");
     let mut accounts = Vec::new();
@@ -112,6 +130,7 @@ fn world(seed: u64) -> World {
     }
     World {
         plans,
+        terms: terms.into(),
         accounts,
         store: Ledger::new(entries, &events),
         events,
@@ -161,12 +180,18 @@ fn revenue(world: &World, range: TimeRange) -> BTreeMap<(String, String), Money>
             }
             if let Some((id, anchor)) = &current {
                 let plan = world.plans.iter().find(|plan| plan.id == *id).unwrap();
+                let price = world
+                    .terms
+                    .iter()
+                    .rfind(|event| event.terms.id == *id && event.at <= now)
+                    .map_or(plan.price, |event| event.terms.price);
                 let (start, end) = period(*anchor, plan.period, now);
                 let length = i128::from(end.as_millisecond() - start.as_millisecond());
                 // On to the end of the hour, the period or the range, or to the next event.
                 let next = events
                     .iter()
                     .map(|event| event.at)
+                    .chain(world.terms.iter().map(|event| event.at))
                     .filter(|at| *at > now)
                     .chain([end, range.until])
                     .min()
@@ -176,7 +201,7 @@ fn revenue(world: &World, range: TimeRange) -> BTreeMap<(String, String), Money>
                 let covered = stop.as_millisecond() - now.as_millisecond();
                 *shares
                     .entry((id.to_string(), start.as_millisecond(), length))
-                    .or_default() += i128::from(covered) * plan.price.picos();
+                    .or_default() += i128::from(covered) * price.picos();
                 now = stop;
             } else {
                 now += jiff::SignedDuration::from_mins(1);
@@ -287,7 +312,7 @@ fn every_figure_agrees_with_the_same_figure_computed_another_way() {
     for seed in [1, 2] {
         let world = world(seed);
         let books = Books::new(
-            world.plans.clone(),
+            PlanHistory::of(world.plans.clone(), &world.terms),
             world.accounts.clone(),
             &world.events,
             &[],

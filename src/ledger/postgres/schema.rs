@@ -7,7 +7,10 @@ use super::failed;
 use crate::ledger::store::StoreError;
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_ledger.sql"),
+    include_str!("migrations/0002_plan_events.sql"),
+];
 
 /// What gateways that migrate at once, or make partitions at once, wait for: "weir" in ASCII.
 const LOCK: i64 = 0x7765_6972;

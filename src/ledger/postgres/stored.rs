@@ -9,7 +9,9 @@ use super::failed;
 use super::schema::begin;
 use crate::ids::{AccountId, KeyId};
 use crate::ledger::codec::moment;
-use crate::ledger::store::{AccountEvent, AuditLine, Revocation, StoreError, Stored, StoredKey};
+use crate::ledger::store::{
+    AccountEvent, AuditLine, PlanEvent, Revocation, StoreError, Stored, StoredKey,
+};
 use crate::ledger::stored::{digest_of, key_of_text, key_to_text, new_pepper, of_text, to_text};
 use crate::plan::{Account, Plan};
 use crate::secret::{KeyDigest, hex};
@@ -194,16 +196,28 @@ pub(super) async fn pepper(client: &Client) -> Result<Vec<u8>, StoreError> {
     row.try_get(0).map_err(failed)
 }
 
-pub(super) async fn account_events(client: &Client) -> Result<Vec<AccountEvent>, StoreError> {
-    let sql = "SELECT at, account, change FROM account_events ORDER BY at, number";
-    all(client, sql, &[], |row| {
+/// The events of all accounts, or of one.
+pub(super) async fn account_events(
+    client: &Client,
+    account: Option<&AccountId>,
+) -> Result<Vec<AccountEvent>, StoreError> {
+    let read = |row: &Row| {
         Ok(AccountEvent {
             at: time(row, 0)?,
             account: AccountId::from(text(row, 1)?.as_str()),
             change: of_text(&text(row, 2)?)?,
         })
-    })
-    .await
+    };
+    match account {
+        None => {
+            let sql = "SELECT at, account, change FROM account_events ORDER BY at, number";
+            all(client, sql, &[], read).await
+        }
+        Some(account) => {
+            let sql = "SELECT at, account, change FROM account_events WHERE account = $1 ORDER BY at, number";
+            all(client, sql, &[&account.as_str()], read).await
+        }
+    }
 }
 
 pub(super) async fn add_account_events(
@@ -220,6 +234,30 @@ pub(super) async fn add_account_events(
             &[&event.at.as_millisecond(), &event.account.as_str(), &change],
         )
         .await?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+pub(super) async fn plan_events(client: &Client) -> Result<Vec<PlanEvent>, StoreError> {
+    let sql = "SELECT at, terms FROM plan_events ORDER BY at, number";
+    all(client, sql, &[], |row| {
+        Ok(PlanEvent {
+            at: time(row, 0)?,
+            terms: of_text(&text(row, 1)?)?,
+        })
+    })
+    .await
+}
+
+pub(super) async fn add_plan_events(
+    connection: &mut Object,
+    events: &[PlanEvent],
+) -> Result<(), StoreError> {
+    let transaction = begin(connection).await?;
+    for event in events {
+        let sql = "INSERT INTO plan_events (at, terms) VALUES ($1, $2)";
+        let terms = to_text(&event.terms)?;
+        execute(&transaction, sql, &[&event.at.as_millisecond(), &terms]).await?;
     }
     transaction.commit().await.map_err(failed)
 }

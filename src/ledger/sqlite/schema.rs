@@ -6,7 +6,10 @@ use super::failed;
 use crate::ledger::store::StoreError;
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_ledger.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_ledger.sql"),
+    include_str!("migrations/0002_plan_events.sql"),
+];
 
 /// Brings the schema up to date. A process that dies in it leaves the version before; two that start together wait for
 /// each other.

@@ -1,12 +1,14 @@
 //! Plans, accounts and keys made by hand, account events, the audit log.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction};
 
 use super::{failed, schema};
 use crate::ids::{AccountId, KeyId};
 use crate::ledger::codec::moment;
-use crate::ledger::store::{AccountEvent, AuditLine, Revocation, StoreError, Stored, StoredKey};
+use crate::ledger::store::{
+    AccountEvent, AuditLine, PlanEvent, Revocation, StoreError, Stored, StoredKey,
+};
 use crate::ledger::stored::{digest_of, key_of_text, key_to_text, new_pepper, of_text, to_text};
 use crate::plan::{Account, Plan};
 use crate::secret::KeyDigest;
@@ -16,15 +18,19 @@ pub(super) fn read(connection: &Connection) -> Result<Stored, StoreError> {
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     Ok(Stored {
         version: schema::fact(&snapshot, "stored_version")?,
-        plans: all(&snapshot, "SELECT body FROM plans ORDER BY id", |row| {
+        plans: all(&snapshot, "SELECT body FROM plans ORDER BY id", [], |row| {
             of_text(&text(row, 0)?)
         })?,
-        accounts: all(&snapshot, "SELECT body FROM accounts ORDER BY id", |row| {
-            of_text(&text(row, 0)?)
-        })?,
+        accounts: all(
+            &snapshot,
+            "SELECT body FROM accounts ORDER BY id",
+            [],
+            |row| of_text(&text(row, 0)?),
+        )?,
         keys: all(
             &snapshot,
             "SELECT id, digest, body FROM keys ORDER BY id",
+            [],
             |row| {
                 let digest: Vec<u8> = row.get(1).map_err(failed)?;
                 key_of_text(KeyId::from(text(row, 0)?.as_str()), &digest, &text(row, 2)?)
@@ -33,6 +39,7 @@ pub(super) fn read(connection: &Connection) -> Result<Stored, StoreError> {
         revocations: all(
             &snapshot,
             "SELECT key, digest, at FROM revocations ORDER BY at, key",
+            [],
             |row| {
                 let digest: Vec<u8> = row.get(1).map_err(failed)?;
                 Ok(Revocation {
@@ -158,18 +165,28 @@ pub(super) fn pepper(transaction: &Transaction<'_>) -> Result<Vec<u8>, StoreErro
         .map_err(failed)
 }
 
-pub(super) fn account_events(connection: &Connection) -> Result<Vec<AccountEvent>, StoreError> {
-    all(
-        connection,
-        "SELECT at, account, change FROM account_events ORDER BY at, number",
-        |row| {
-            Ok(AccountEvent {
-                at: time(row, 0)?,
-                account: AccountId::from(text(row, 1)?.as_str()),
-                change: of_text(&text(row, 2)?)?,
-            })
-        },
-    )
+/// The events of all accounts, or of one.
+pub(super) fn account_events(
+    connection: &Connection,
+    account: Option<&AccountId>,
+) -> Result<Vec<AccountEvent>, StoreError> {
+    let read = |row: &Row<'_>| {
+        Ok(AccountEvent {
+            at: time(row, 0)?,
+            account: AccountId::from(text(row, 1)?.as_str()),
+            change: of_text(&text(row, 2)?)?,
+        })
+    };
+    match account {
+        None => {
+            let sql = "SELECT at, account, change FROM account_events ORDER BY at, number";
+            all(connection, sql, [], read)
+        }
+        Some(account) => {
+            let sql = "SELECT at, account, change FROM account_events WHERE account = ?1 ORDER BY at, number";
+            all(connection, sql, [account.as_str()], read)
+        }
+    }
 }
 
 pub(super) fn add_account_events(
@@ -188,11 +205,36 @@ pub(super) fn add_account_events(
     Ok(())
 }
 
+pub(super) fn plan_events(connection: &Connection) -> Result<Vec<PlanEvent>, StoreError> {
+    let sql = "SELECT at, terms FROM plan_events ORDER BY at, number";
+    all(connection, sql, [], |row| {
+        Ok(PlanEvent {
+            at: time(row, 0)?,
+            terms: of_text(&text(row, 1)?)?,
+        })
+    })
+}
+
+pub(super) fn add_plan_events(
+    transaction: &Transaction<'_>,
+    events: &[PlanEvent],
+) -> Result<(), StoreError> {
+    let mut statement = transaction
+        .prepare_cached("INSERT INTO plan_events (at, terms) VALUES (?1, ?2)")
+        .map_err(failed)?;
+    for event in events {
+        statement
+            .execute((event.at.as_millisecond(), to_text(&event.terms)?))
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
 pub(super) fn audit(connection: &Connection, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
     let sql = format!(
         "SELECT at, actor, action, subject, detail FROM audit ORDER BY number DESC LIMIT {limit}"
     );
-    all(connection, &sql, |row| {
+    all(connection, &sql, [], |row| {
         Ok(AuditLine {
             at: time(row, 0)?,
             actor: text(row, 1)?,
@@ -222,10 +264,11 @@ pub(super) fn add_audit(transaction: &Transaction<'_>, line: &AuditLine) -> Resu
 fn all<T>(
     connection: &Connection,
     sql: &str,
+    values: impl Params,
     read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare(sql).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
+    let mut rows = statement.query(values).map_err(failed)?;
     let mut items = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
         items.push(read(row)?);
