@@ -1,4 +1,8 @@
-//! `weir whatif`: the recorded traffic under other models, plan prices, limits or cache hits.
+//! `weir whatif`: the recorded traffic under other models, another upstream's prices, other plan prices, limits or cache
+//! hits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -7,10 +11,11 @@ use super::progress::Reading;
 use crate::config::Config;
 use crate::ledger::store::Store;
 use crate::margin::whatif::limits::Cap;
-use crate::margin::whatif::spoken::{PlanPrice, share_ppm};
+use crate::margin::whatif::spoken::{PlanPrice, price_table, share_ppm};
 use crate::margin::whatif::traffic::ModelMap;
 use crate::margin::whatif::{Changes, what_if};
 use crate::margin::{self, Books, By, MarginError};
+use crate::price::PriceTable;
 
 /// Shows what recorded traffic would have cost and brought under other terms.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,6 +23,9 @@ pub struct WhatIfArgs {
     /// Traffic of one model at the price of another: gpt-4o=gpt-4.5-preview (may be repeated)
     #[arg(long, value_name = "MODEL=MODEL")]
     pub map: Vec<ModelMap>,
+    /// Another upstream's prices, as a price file: what it prices would have cost that much
+    #[arg(long, value_name = "FILE")]
+    pub price_table: Option<PathBuf>,
     /// Another price of a plan, in US dollars a period: pro=220.00 (may be repeated)
     #[arg(long, value_name = "PLAN=USD")]
     pub price: Vec<PlanPrice>,
@@ -52,6 +60,7 @@ pub fn run(
     let books = Books::read(config, store)?;
     let changes = Changes {
         maps: args.map.clone(),
+        price_table: args.price_table.as_deref().map(read_prices).transpose()?,
         plan_prices: args
             .price
             .iter()
@@ -70,4 +79,12 @@ pub fn run(
         Format::Json => json(&report)?,
         Format::Csv => margin::what_if_csv(&report),
     })
+}
+
+fn read_prices(path: &Path) -> Result<Arc<PriceTable>, MarginError> {
+    let text = std::fs::read_to_string(path).map_err(|error| MarginError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    price_table(&path.display().to_string(), &text).map_err(MarginError::PriceTable)
 }

@@ -1,5 +1,5 @@
-//! What-if: the recorded traffic of a time range under other models, plan prices, limits or cache hits, side by side
-//! with what happened.
+//! What-if: the recorded traffic of a time range under other models, an upstream's other prices, other plan prices,
+//! limits or cache hits, side by side with what happened.
 //!
 //! Nothing is estimated: each row of the ledger is priced again with the price that held on its day, or cut where a
 //! limit would have held (see [`limits`]); the report is then made as always.
@@ -30,10 +30,12 @@ use limits::{Cap, Gauge, Replay};
 use traffic::{ModelMap, Traffic};
 
 /// What is to be different. Without any change the what-if is what happened.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Traffic of one model at the price of another.
     pub maps: Vec<ModelMap>,
+    /// Another upstream's prices: what it prices costs that much; models that it does not name keep their price.
+    pub price_table: Option<Arc<PriceTable>>,
     /// Other prices of plans, in US dollars a period, for the whole range.
     pub plan_prices: Vec<(PlanId, Money)>,
     /// Limits that plans would have had beside their own.
@@ -142,7 +144,7 @@ pub fn what_if(
     for (plan, price) in &changes.plan_prices {
         other_books = other_books.with_price(plan, *price)?;
     }
-    let traffic = Traffic::new(prices, &changes.maps, changes.cache_hit_ppm)?;
+    let traffic = Traffic::new(prices, changes)?;
     let mut gauge = Gauge::new(books, &changes.limits);
     let frame = Frame::new(range, now);
     let mut reads = Reads::of(books, &frame, by);
@@ -183,11 +185,16 @@ pub fn what_if(
     )?;
     let (mut actual, mut changed) = (Tally::new(by, books), Tally::new(by, &other_books));
     let mut notes = BTreeSet::new();
+    let mut applies = changes.price_table.is_none();
     for part in parts {
         actual.absorb(part.actual);
         changed.absorb(part.changed);
         gauge.absorb(part.gauge);
+        applies |= part.traffic.used_other_prices();
         notes.extend(part.traffic.into_notes());
+    }
+    if !applies {
+        notes.insert("the other price table prices no model of the recorded traffic".to_owned());
     }
     let replay = gauge.in_order().replay(&changes.limits);
     if limited {

@@ -2,6 +2,7 @@
 
 use weir::ledger::Entry;
 use weir::margin::whatif::limits::Cap;
+use weir::margin::whatif::spoken::price_table;
 use weir::margin::whatif::{Changes, WhatIf, what_if};
 use weir::margin::{Books, By};
 use weir::money::Money;
@@ -293,4 +294,58 @@ fn unpriced_traffic_gets_a_price_by_a_map_and_an_unknown_target_is_refused() {
         &|_, _| {},
     );
     assert!(refused.unwrap_err().to_string().contains("gpt-99"));
+}
+
+#[test]
+fn another_upstream_s_prices_hold_for_the_models_that_they_name() {
+    let other = price_table(
+        "offer.toml",
+        "[[models]]\nmodel = \"gpt-4o\"\n\
+         [[models.prices]]\nfrom = 2024-01-01\ninput = \"2.00\"\noutput = \"8.00\"\nsource = \"an offer\"\n\
+         [[models.prices]]\nfrom = 2025-03-21\ninput = \"1.00\"\noutput = \"4.00\"\nsource = \"an offer\"\n\
+         [[models]]\nmodel = \"house\"\n\
+         [[models.prices]]\nfrom = 2024-01-01\ninput = \"1.00\"\noutput = \"1.00\"\nsource = \"an offer\"\n",
+    )
+    .unwrap();
+    let mut changes = Changes {
+        price_table: Some(other),
+        ..Changes::default()
+    };
+    let answer = ask(&changes, By::Account);
+    // 20 days of 2,000,000 tokens at 8 dollars and 10 at 4; the 30 days were 600 dollars.
+    assert_eq!(row(&answer.actual, "heavy").cost_usd, usd("600"));
+    assert_eq!(row(&answer.whatif, "heavy").cost_usd, usd("400"));
+    // 400,000 tokens on the 10th, the 20th and the 30th.
+    assert_eq!(row(&answer.whatif, "light").cost_usd, usd("2"));
+    // What it does not name stays as it is, unpriced as it was.
+    assert_eq!(answer.whatif.total.unpriced_requests, 3);
+    assert_eq!(answer.touched_accounts, 2);
+    assert!(answer.notes.is_empty(), "{:?}", answer.notes);
+    // A map leads to its prices too.
+    changes.maps = vec!["mystery=house".parse().unwrap()];
+    let answer = ask(&changes, By::Account);
+    assert_eq!(row(&answer.whatif, "lab").cost_usd, usd("0.00303"));
+}
+
+#[test]
+fn a_price_table_that_names_no_recorded_model_says_so() {
+    let other = price_table(
+        "offer.toml",
+        "[[models]]\nmodel = \"elsewhere\"\n\
+         [[models.prices]]\nfrom = 2024-01-01\ninput = \"2.00\"\nsource = \"an offer\"\n",
+    )
+    .unwrap();
+    let changes = Changes {
+        price_table: Some(other),
+        ..Changes::default()
+    };
+    let answer = ask(&changes, By::Plan);
+    assert_eq!(answer.actual, answer.whatif);
+    assert!(
+        answer.notes[0].contains("prices no model"),
+        "{:?}",
+        answer.notes
+    );
+    let wrong = price_table("offer.toml", "[[models]]\nmodel = 7\n").unwrap_err();
+    assert!(wrong.to_string().contains("offer.toml:2:9"), "{wrong}");
 }

@@ -1,4 +1,5 @@
-//! What-if: recorded traffic under other models, prices, limits or cache hits; the object of `weir whatif`.
+//! What-if: recorded traffic under other models, another upstream's prices, plan prices, limits or cache hits; the object
+//! of `weir whatif`.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::operation::{Content, Operation, Param, SINCE, UNTIL};
 use super::{Console, answer};
 use crate::ledger::store::TimeRange;
 use crate::margin::whatif::limits::Cap;
-use crate::margin::whatif::spoken::{PlanPrice, share_ppm};
+use crate::margin::whatif::spoken::{PlanPrice, price_table, share_ppm};
 use crate::margin::whatif::traffic::ModelMap;
 use crate::margin::whatif::{Changes, what_if};
 use crate::margin::{self, Books, By};
@@ -72,7 +73,7 @@ pub(super) fn operations() -> Vec<Operation> {
             Role::Viewer,
             post(post_what_if),
         )
-        .says("Recorded traffic under other terms, for more changes than a query holds")
+        .says("Recorded traffic under other terms, for what a query does not hold: many changes, another upstream's prices")
         .takes("WhatIfChanges")
         .gives(200, Content::Json("WhatIf"))
         .may(&[404, 409]),
@@ -101,6 +102,7 @@ async fn ask_what_if(State(console): State<Arc<Console>>, ask: Ask) -> Result<Re
 struct Body {
     #[serde(default)]
     map: Vec<String>,
+    price_table: Option<String>,
     #[serde(default)]
     price: Vec<String>,
     #[serde(default)]
@@ -115,12 +117,19 @@ async fn post_what_if(
     State(console): State<Arc<Console>>,
     Json(body): Json<Body>,
 ) -> Result<Response, ApiError> {
-    let changes = changes(
+    let mut changes = changes(
         &body.map,
         &body.price,
         &body.limit,
         body.cache_hit.as_deref(),
     )?;
+    changes.price_table = match body.price_table {
+        Some(text) => Some(
+            price_table("price_table", &text)
+                .map_err(|errors| ApiError::unfit("price_table", errors.to_string()))?,
+        ),
+        None => None,
+    };
     let ask = Ask::of_members([
         ("by", body.by),
         ("since", body.since),
@@ -154,6 +163,7 @@ fn changes(
             .collect(),
         limits: spoken::<Cap>("limit", limits)?,
         cache_hit_ppm,
+        price_table: None,
     })
 }
 

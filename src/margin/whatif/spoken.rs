@@ -3,12 +3,25 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::limits::Cap;
 use super::traffic::ModelMap;
+use crate::config::{ConfigErrors, FixedEnvironment, prices};
 use crate::ids::PlanId;
 use crate::money::Money;
 use crate::plan::{Amount, Measure, Window};
+use crate::price::PriceTable;
+
+/// Another upstream's prices: the text of a price file, as the configuration's `[prices]` names them. `name` stands in
+/// what is said about mistakes.
+///
+/// # Errors
+/// Every mistake.
+pub fn price_table(name: &str, text: &str) -> Result<Arc<PriceTable>, ConfigErrors> {
+    // It names no files and no variables: somebody else's text cannot make them be read.
+    prices::table(&[(name, text)], &FixedEnvironment::default()).map(Arc::new)
+}
 
 /// What was expected of a change's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Recorded traffic as if other models had served it, or more of it had come from the cache.
+//! Recorded traffic as if other models or another upstream had served it, or more of it had come from the cache.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
-use super::WhatIfError;
+use super::{Changes, WhatIfError};
 use crate::ids::ModelName;
 use crate::ledger::entry::Outcome;
 use crate::ledger::store::{INPUT_BANDS, RollupRow};
@@ -29,6 +29,8 @@ pub struct ModelMap {
 #[derive(Clone)]
 pub(super) struct Traffic<'a> {
     prices: &'a PriceTable,
+    /// Another upstream's prices, which come first.
+    others: Option<&'a PriceTable>,
     maps: Vec<Mapping>,
     cache_hit_ppm: Option<u32>,
     /// By what was asked for and what was served: which price the row gets.
@@ -48,6 +50,8 @@ struct Target {
     entry: Arc<PricedModel>,
     /// The name of another model; `None` where the row keeps its own.
     name: Option<ModelName>,
+    /// Whether the price is another upstream's.
+    is_other: bool,
 }
 
 impl<'a> Traffic<'a> {
@@ -55,38 +59,45 @@ impl<'a> Traffic<'a> {
     /// [`WhatIfError::Unpriced`] when a map's target has no price.
     pub(super) fn new(
         prices: &'a PriceTable,
-        maps: &[ModelMap],
-        cache_hit_ppm: Option<u32>,
+        changes: &'a Changes,
     ) -> Result<Traffic<'a>, WhatIfError> {
-        let maps = maps
-            .iter()
-            .map(|map| {
-                let entry = prices
-                    .model(&map.to)
-                    .filter(|entry| !entry.rows.is_empty())
-                    .ok_or_else(|| WhatIfError::Unpriced(map.to.clone()))?;
-                Ok(Mapping {
-                    pattern: ModelPattern::new(&map.from),
-                    entry: prices.model(&map.from).map(Arc::clone),
-                    target: Target {
-                        entry: Arc::clone(entry),
-                        name: Some(ModelName::new(&map.to)),
-                    },
-                })
-            })
-            .collect::<Result<Vec<Mapping>, WhatIfError>>()?;
-        Ok(Traffic {
+        let mut traffic = Traffic {
             prices,
-            maps,
-            cache_hit_ppm,
+            others: changes.price_table.as_deref(),
+            maps: Vec::with_capacity(changes.maps.len()),
+            cache_hit_ppm: changes.cache_hit_ppm,
             known: HashMap::new(),
             notes: Vec::new(),
-        })
+        };
+        for map in &changes.maps {
+            let (entry, is_other) = traffic
+                .priced(&map.to)
+                .ok_or_else(|| WhatIfError::Unpriced(map.to.clone()))?;
+            traffic.maps.push(Mapping {
+                pattern: ModelPattern::new(&map.from),
+                entry: prices.model(&map.from).map(Arc::clone),
+                target: Target {
+                    entry,
+                    name: Some(ModelName::new(&map.to)),
+                    is_other,
+                },
+            });
+        }
+        Ok(traffic)
+    }
+
+    /// The prices of a model, and whether they are another upstream's.
+    fn priced(&self, model: &str) -> Option<(Arc<PricedModel>, bool)> {
+        let of = |table: Option<&PriceTable>, is_other| {
+            let entry = table?.model(model)?;
+            (!entry.rows.is_empty()).then(|| (Arc::clone(entry), is_other))
+        };
+        of(self.others, true).or_else(|| of(Some(self.prices), false))
     }
 
     /// The row as it would have been. A row that no change concerns is given back as it is, cost and all.
     pub(super) fn changed<'r>(&mut self, row: &'r RollupRow) -> Cow<'r, RollupRow> {
-        if self.maps.is_empty() && self.cache_hit_ppm.is_none() {
+        if self.maps.is_empty() && self.others.is_none() && self.cache_hit_ppm.is_none() {
             return Cow::Borrowed(row);
         }
         let Some(target) = self.target(row) else {
@@ -96,7 +107,7 @@ impl<'a> Traffic<'a> {
             Some(ppm) => with_cache_hits(&row.usage, ppm),
             None => row.usage,
         };
-        if target.name.is_none() && usage == row.usage {
+        if target.name.is_none() && !target.is_other && usage == row.usage {
             return Cow::Borrowed(row);
         }
         let day = date_of(row.start.as_millisecond());
@@ -132,6 +143,11 @@ impl<'a> Traffic<'a> {
         Cow::Owned(changed)
     }
 
+    /// Whether any row was priced with another upstream's prices.
+    pub(super) fn used_other_prices(&self) -> bool {
+        self.known.values().flatten().any(|target| target.is_other)
+    }
+
     /// What the reader of the figures should know.
     pub(super) fn into_notes(self) -> Vec<String> {
         self.notes
@@ -159,13 +175,17 @@ impl<'a> Traffic<'a> {
                 .is_some_and(|(a, b)| Arc::ptr_eq(a, b));
             same_entry || matches(served) || row.model.as_ref().is_some_and(matches)
         });
-        match mapped {
-            Some(map) => Some(map.target.clone()),
-            None => self.cache_hit_ppm.and(own).map(|entry| Target {
-                entry: Arc::clone(entry),
-                name: None,
-            }),
+        if let Some(map) = mapped {
+            return Some(map.target.clone());
         }
+        let (entry, is_other) = self
+            .priced(served.as_str())
+            .or_else(|| self.priced(row.model.as_ref()?.as_str()))?;
+        (is_other || self.cache_hit_ppm.is_some()).then_some(Target {
+            entry,
+            name: None,
+            is_other,
+        })
     }
 
     /// The price that held on the day; before a model's first price, its first one.
