@@ -64,7 +64,7 @@ enum Command {
     Margin(margin::MarginArgs),
     /// Find the price, and the limits, that make a plan reach a margin; proved on recorded traffic.
     Advise(advise::AdviseArgs),
-    /// Show recorded traffic under other models, plan prices, limits or cache hits.
+    /// Show recorded traffic under other models, another upstream's prices, plan prices, limits or cache hits.
     #[command(name = "whatif")]
     WhatIf(whatif::WhatIfArgs),
     /// Compare the ledger with a provider's own bill, by day and model.
@@ -102,7 +102,7 @@ impl Cli {
         let now = Timestamp::now();
         match self.command {
             Command::Serve => serve::run(path),
-            Command::Demo(args) => demo::run(args),
+            Command::Demo(args) => demo::run(args, path),
             Command::Check => {
                 print(&check::run(path.as_deref()).map_err(|errors| Failure(errors.to_string()))?)
             }

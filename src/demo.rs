@@ -10,6 +10,7 @@
 //!
 //! The history is the same for a seed and a day; live traffic is not.
 
+mod allowance;
 mod chance;
 mod config;
 mod directory;
@@ -20,8 +21,9 @@ mod upstream;
 mod welcome;
 mod world;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigErrors};
 use crate::gateway::{self, Running, StartError};
+use crate::ids::PlanId;
 use crate::ledger::store::{AuditLine, Store, StoreError, StoredKey};
 use crate::listen::Connections;
 use crate::margin::MarginError;
@@ -61,6 +64,8 @@ pub struct Settings {
     pub rate: f64,
     /// Ends by itself after so long.
     pub ends_after: Option<Duration>,
+    /// A configuration whose plans stand in for the demo's own.
+    pub plans: Option<PathBuf>,
 }
 
 /// Why the demo does not run.
@@ -88,6 +93,14 @@ pub enum DemoError {
     /// No randomness for keys.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+    /// The file whose plans were to stand in cannot be used.
+    #[error("{path}: {reason}")]
+    Plans {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The demo's own configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -123,6 +136,7 @@ pub async fn run(
     let now = Timestamp::now();
     let today = Offset::UTC.to_datetime(now).date();
     let world = Arc::new(World::new(settings.seed, today, settings.history_days)?);
+    check_plans(&settings, &config, &world)?;
     say(&format!(
         "weir demo: {} accounts and {} days of their requests are being made up (seed {}) …",
         world.accounts.len(),
@@ -187,15 +201,44 @@ fn configure(
 ) -> Result<Config, DemoError> {
     let listen = free(settings.listen, settings.wished_ports.0, None)?;
     let admin = free(settings.admin, settings.wished_ports.1, Some(listen))?;
-    let text = config::text(&config::Places {
+    let places = config::Places {
         directory: directory.path(),
         listen,
         admin,
         token,
         upstream,
-    });
+    };
+    let text = match &settings.plans {
+        Some(path) => config::text(&places, &plans_of(path)?),
+        None => config::text(&places, config::OWN_PLANS),
+    };
     directory.write_configuration(&text)?;
     Ok(crate::config::load(Some(&directory.configuration()))?)
+}
+
+/// The plans of another file: all that the subscribers have must be there.
+fn plans_of(path: &Path) -> Result<String, DemoError> {
+    let unusable = |reason| DemoError::Plans {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    config::plans_of(&text).map_err(unusable)
+}
+
+/// Every subscriber's plan is there, now and in the past.
+fn check_plans(settings: &Settings, config: &Config, world: &World) -> Result<(), DemoError> {
+    let known: HashSet<&PlanId> = config.plans.iter().map(|plan| &plan.id).collect();
+    let of_past = world.subscribers.iter().flat_map(|one| &one.plans);
+    let held = of_past.map(|(_, plan)| plan);
+    let mut held = held.chain(world.accounts.iter().map(|account| &account.plan));
+    match held.find(|plan| !known.contains(plan)) {
+        None => Ok(()),
+        Some(plan) => Err(DemoError::Plans {
+            path: settings.plans.clone().unwrap_or_default(),
+            reason: format!("there is no plan {plan}, which the demo's subscribers have"),
+        }),
+    }
 }
 
 /// The address itself if it is free, else the next one that is, where that will do.
@@ -236,7 +279,7 @@ async fn remember(
     let mut writing = tokio::task::spawn_blocking(move || {
         let store = gateway::open_store(&config.store)?;
         enrol(store.as_ref(), &world, past.now)?;
-        history::write(&world, &config.prices, store.as_ref(), past, &flag)
+        history::write(&world, &config, store.as_ref(), past, &flag)
     });
     let written = tokio::select! {
         written = &mut writing => written,

@@ -17,7 +17,8 @@ use crate::demo::{self, Settings};
 const LISTEN: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:8081";
 
-/// Runs everything with a simulated provider, subscribers and three months of history: no key, no network.
+/// Runs everything with a simulated provider, subscribers and three months of history: no key, no network. With -c FILE
+/// the plans of that file stand in for the demo's own, from the first day of the history on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Where API requests are served [default: 127.0.0.1:8080, or the next free port]
@@ -47,7 +48,7 @@ pub struct DemoArgs {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(args: DemoArgs) -> Result<(), Failure> {
+pub fn run(args: DemoArgs, plans: Option<PathBuf>) -> Result<(), Failure> {
     logging::start(&Log {
         format: LogFormat::Text,
         level: tracing::Level::ERROR,
@@ -65,6 +66,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         history_days: args.history_days,
         rate: args.rate,
         ends_after: args.seconds.map(Duration::from_secs),
+        plans,
     };
     runtime()?.block_on(async {
         let stop = CancellationToken::new();

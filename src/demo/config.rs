@@ -5,9 +5,70 @@ use std::path::Path;
 
 use crate::secret::Secret;
 
-/// The limits on requests a day that the history keeps too.
-pub(super) const FREE_REQUESTS_A_DAY: u32 = 8;
-pub(super) const COPILOT_REQUESTS_A_DAY: u32 = 300;
+/// The demo's own plans.
+pub(super) const OWN_PLANS: &str = r#"# What customers pay.
+
+[[plans]]
+id = "free"
+price = "0"
+[[plans.limits]]
+on = "requests"
+max = 8
+per = "day"
+
+[[plans]]
+id = "plus"
+price = "20.00"
+payment_fee = "2.9% + 0.30"
+[[plans.limits]]
+on = "requests"
+max = 80
+per = "3h"
+then = { downgrade = "gpt-4o-mini" }
+
+# No limit on what it may cost: that is what loses money. `weir advise` names one.
+[[plans]]
+id = "pro"
+price = "200.00"
+payment_fee = "2.9% + 0.30"
+fixed_cost = "1.50"
+[[plans.limits]]
+on = "concurrent"
+max = 16
+
+[[plans]]
+id = "copilot"
+price = "10.00"
+payment_fee = "2.9% + 0.30"
+[[plans.limits]]
+on = "requests"
+max = 300
+per = "day"
+
+# What the company's own teams may spend in a quarter.
+
+[[plans]]
+id = "internal"
+price = "0"
+
+[[plans]]
+id = "team-large"
+price = "0"
+[[plans.limits]]
+on = "cost"
+max = "6000.00"
+per = "90d"
+warn_at = [0.8, 0.95]
+
+[[plans]]
+id = "team-small"
+price = "0"
+[[plans.limits]]
+on = "cost"
+max = "1500.00"
+per = "90d"
+warn_at = [0.8, 0.95]
+"#;
 
 /// Where everything is.
 pub(super) struct Places<'a> {
@@ -19,8 +80,8 @@ pub(super) struct Places<'a> {
     pub(super) upstream: SocketAddr,
 }
 
-/// The configuration's text. Accounts and keys are not in it: they live in the store, as a shop's own would.
-pub(super) fn text(places: &Places<'_>) -> String {
+/// The configuration's text with these plans. Accounts and keys are not in it: they live in the store, as a shop's own would.
+pub(super) fn text(places: &Places<'_>, plans: &str) -> String {
     let store = quoted(&format!(
         "sqlite:{}",
         places.directory.join("weir.db").display()
@@ -72,75 +133,45 @@ upstreams = ["anthropic"]
 models = ["gpt-*", "o1*", "o3*", "o4*", "text-embedding-*", "house-llama"]
 upstreams = ["openai"]
 
-# What customers pay.
-
-[[plans]]
-id = "free"
-price = "0"
-[[plans.limits]]
-on = "requests"
-max = {FREE_REQUESTS_A_DAY}
-per = "day"
-
-[[plans]]
-id = "plus"
-price = "20.00"
-payment_fee = "2.9% + 0.30"
-[[plans.limits]]
-on = "requests"
-max = 80
-per = "3h"
-then = {{ downgrade = "gpt-4o-mini" }}
-
-# No limit on what it may cost: that is what loses money. `weir advise` names one.
-[[plans]]
-id = "pro"
-price = "200.00"
-payment_fee = "2.9% + 0.30"
-fixed_cost = "1.50"
-[[plans.limits]]
-on = "concurrent"
-max = 16
-
-[[plans]]
-id = "copilot"
-price = "10.00"
-payment_fee = "2.9% + 0.30"
-[[plans.limits]]
-on = "requests"
-max = {COPILOT_REQUESTS_A_DAY}
-per = "day"
-
-# What the company's own teams may spend in a quarter.
-
-[[plans]]
-id = "internal"
-price = "0"
-
-[[plans]]
-id = "team-large"
-price = "0"
-[[plans.limits]]
-on = "cost"
-max = "6000.00"
-per = "90d"
-warn_at = [0.8, 0.95]
-
-[[plans]]
-id = "team-small"
-price = "0"
-[[plans.limits]]
-on = "cost"
-max = "1500.00"
-per = "90d"
-warn_at = [0.8, 0.95]
-"#
+{plans}"#
     )
+}
+
+/// The plans of another configuration file, as text.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) fn plans_of(text: &str) -> Result<String, String> {
+    let mut file: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| error.to_string())?;
+    let mut kept = toml::Table::new();
+    for key in ["currencies", "plans"] {
+        if let Some(value) = file.remove(key) {
+            kept.insert(key.to_owned(), value);
+        }
+    }
+    toml::to_string(&kept).map_err(|error| error.to_string())
 }
 
 /// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The demo's configuration with these plans, for tests.
+#[cfg(test)]
+pub(super) fn of_plans(plans: &str) -> crate::config::Config {
+    let places = Places {
+        directory: Path::new("/tmp/demo"),
+        listen: "127.0.0.1:8080".parse().unwrap(),
+        admin: "127.0.0.1:8081".parse().unwrap(),
+        token: &Secret::new("token".into()),
+        upstream: "127.0.0.1:9".parse().unwrap(),
+    };
+    let environment = crate::config::FixedEnvironment::default();
+    crate::config::parse(text(&places, plans).as_bytes(), "demo", &environment)
+        .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 #[cfg(test)]
@@ -149,16 +180,32 @@ mod tests {
     use crate::config::{self, FixedEnvironment};
 
     #[test]
+    fn the_plans_of_another_file_are_taken_and_nothing_else_of_it() {
+        let text = format!("[admin]\ntoken = \"secret\"\n{OWN_PLANS}").replace("200.00", "345.00");
+        let plans = plans_of(&text).unwrap();
+        assert!(!plans.contains("secret"), "{plans}");
+        let (taken, own) = (of_plans(&plans).plans, of_plans(OWN_PLANS).plans);
+        assert_eq!(taken.len(), own.len());
+        for (taken, own) in taken.iter().zip(&own) {
+            assert_eq!(taken.limits, own.limits);
+            let is_pro = own.id.as_str() == "pro";
+            assert_eq!(taken.price == own.price, !is_pro, "{}", own.id);
+        }
+        assert!(plans_of("[[plans").is_err());
+    }
+
+    #[test]
     fn the_text_is_a_configuration_without_mistakes_wherever_it_lies() {
         let token = Secret::new("t\"oken".into());
         for directory in ["/tmp/demo", "/tmp/a \"quoted\" place\\with all sorts"] {
-            let text = text(&Places {
+            let places = Places {
                 directory: Path::new(directory),
                 listen: "127.0.0.1:8080".parse().unwrap(),
                 admin: "127.0.0.1:8081".parse().unwrap(),
                 token: &token,
                 upstream: "127.0.0.1:9".parse().unwrap(),
-            });
+            };
+            let text = text(&places, OWN_PLANS);
             let config = config::parse(text.as_bytes(), "demo", &FixedEnvironment::default())
                 .unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(config.plans.len(), 7);

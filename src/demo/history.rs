@@ -1,5 +1,6 @@
 //! The past: three months of requests as the gateway would have booked them, written to the store day by day.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -7,13 +8,16 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use jiff::Timestamp;
 use jiff::civil::{Date, Weekday};
 
+use super::allowance::Allowance;
 use super::chance::Chance;
 use super::habits::{Api, Habit, Hours, Task};
 use super::world::{Subscriber, World, midnight};
-use crate::ids::RequestId;
+use crate::config::Config;
+use crate::ids::{PlanId, RequestId};
 use crate::ledger::store::{Store, StoreError};
 use crate::ledger::{Entry, Outcome};
 use crate::money::Money;
+use crate::plan::Plan;
 use crate::price::{Part, PriceTable, price_parts};
 use crate::tokens::{Usage, UsageSource};
 
@@ -36,7 +40,7 @@ pub(super) struct Past {
 /// When the store takes no more.
 pub(super) fn write(
     world: &World,
-    prices: &PriceTable,
+    config: &Config,
     store: &dyn Store,
     past: Past,
     stop: &AtomicBool,
@@ -44,7 +48,7 @@ pub(super) fn write(
     let (made, days) = sync_channel::<Vec<Entry>>(2);
     let mut written = 0;
     std::thread::scope(|scope| {
-        scope.spawn(move || make(world, prices, past, stop, &made));
+        scope.spawn(move || make(world, config, past, stop, &made));
         let mut unsettled = 0;
         for entries in days {
             store.append(&entries)?;
@@ -63,12 +67,12 @@ pub(super) fn write(
 
 fn make(
     world: &World,
-    prices: &PriceTable,
+    config: &Config,
     past: Past,
     stop: &AtomicBool,
     made: &SyncSender<Vec<Entry>>,
 ) {
-    let mut year = Year::new(world, prices, past);
+    let mut year = Year::new(world, config, past);
     for days_ago in (0..past.days).rev() {
         // The writer has gone: it met an error, which it reports itself.
         if stop.load(Ordering::Relaxed) || made.send(year.day(days_ago)).is_err() {
@@ -83,24 +87,35 @@ const BROKE_OFF: u32 = 4;
 const CLIENT_GONE: u32 = 25;
 const RETRIED: u32 = 6;
 const WRONG_MODEL: u32 = 2;
-/// A job that is refused so often gives up for the day.
+/// Whoever is refused so often gives up for the day.
 const REFUSALS_A_DAY: u64 = 150;
 
-/// Makes one day after the other; budgets that were spent stay spent.
+/// Makes one day after the other; what was spent stays spent.
 struct Year<'a> {
     world: &'a World,
     prices: &'a PriceTable,
+    plans: HashMap<&'a PlanId, &'a Plan>,
     past: Past,
-    spent: Vec<Money>,
+    spent: Vec<Spent>,
+}
+
+/// What a subscriber has used up.
+#[derive(Default)]
+struct Spent {
+    /// Of its team's budget.
+    budget: Money,
+    /// Of its plans' limits.
+    allowance: Allowance,
 }
 
 impl<'a> Year<'a> {
-    fn new(world: &'a World, prices: &'a PriceTable, past: Past) -> Year<'a> {
+    fn new(world: &'a World, config: &'a Config, past: Past) -> Year<'a> {
         Year {
             world,
-            prices,
+            prices: &config.prices,
+            plans: config.plans.iter().map(|plan| (&plan.id, plan)).collect(),
             past,
-            spent: vec![Money::ZERO; world.subscribers.len()],
+            spent: world.subscribers.iter().map(|_| Spent::default()).collect(),
         }
     }
 
@@ -121,9 +136,9 @@ impl<'a> Year<'a> {
                 habit,
                 date,
                 prices: self.prices,
+                plans: &self.plans,
                 chance: Chance::of(self.past.seed, subscriber.number, u64::from(days_ago)),
                 now: self.past.now,
-                served: 0,
                 refused: 0,
             };
             day.live(spent, &mut entries);
@@ -139,15 +154,15 @@ struct SubscriberDay<'a> {
     habit: &'a Habit,
     date: Date,
     prices: &'a PriceTable,
+    plans: &'a HashMap<&'a PlanId, &'a Plan>,
     chance: Chance,
     now: Timestamp,
-    served: u32,
     refused: u64,
 }
 
 impl SubscriberDay<'_> {
-    fn live(&mut self, spent: &mut Money, entries: &mut Vec<Entry>) {
-        let Some(plan) = self.subscriber.plan_on(self.date) else {
+    fn live(&mut self, spent: &mut Spent, entries: &mut Vec<Entry>) {
+        let Some((since, plan)) = self.subscriber.plan_on(self.date) else {
             return;
         };
         let at_weekend = matches!(self.date.weekday(), Weekday::Saturday | Weekday::Sunday);
@@ -177,27 +192,37 @@ impl SubscriberDay<'_> {
                 continue;
             };
             let mut entry = self.entry(task, at, plan);
-            if self
-                .subscriber
-                .budget
-                .is_some_and(|budget| *spent + entry.cost_usd() > budget)
-            {
+            if let Some(limit) = self.refusal(spent, (*since, plan), &entry) {
                 if self.refused == REFUSALS_A_DAY {
                     continue;
                 }
                 self.refused += 1;
-                refuse(&mut entry, 429, "cost/90d");
-            } else if requests_a_day(plan.as_str()).is_some_and(|most| self.served >= most) {
-                refuse(&mut entry, 429, "requests/day");
-            } else if entry.outcome != Outcome::Rejected {
-                self.served += 1;
+                refuse(&mut entry, 429, &limit);
             }
-            // What has not happened yet is drawn all the same, so that a day is the same whenever it is looked at.
+            spent.budget += entry.cost_usd();
+            // What has not happened yet counts all the same, so that a day is the same whenever it is looked at.
             if entry.ended_at <= self.now {
-                *spent += entry.cost_usd();
                 entries.push(entry);
             }
         }
+    }
+
+    /// The limit that refuses a request, if one does.
+    fn refusal(
+        &self,
+        spent: &mut Spent,
+        (since, plan): (Date, &PlanId),
+        entry: &Entry,
+    ) -> Option<String> {
+        let budget = self.subscriber.budget;
+        if budget.is_some_and(|budget| spent.budget + entry.cost_usd() > budget) {
+            return Some("cost/90d".to_owned());
+        }
+        if entry.outcome == Outcome::Rejected {
+            return None;
+        }
+        let plan = self.plans.get(plan)?;
+        spent.allowance.refuses(plan, since, entry)
     }
 
     fn entry(&mut self, task: &Task, at: Timestamp, plan: &crate::ids::PlanId) -> Entry {
@@ -316,15 +341,6 @@ fn service_tier(task: &Task) -> Option<&'static str> {
     }
 }
 
-/// The plans' own limits of requests a day, as `weir.toml` has them.
-fn requests_a_day(plan: &str) -> Option<u32> {
-    match plan {
-        "free" => Some(super::config::FREE_REQUESTS_A_DAY),
-        "copilot" => Some(super::config::COPILOT_REQUESTS_A_DAY),
-        _ => None,
-    }
-}
-
 /// Turns an entry into that of a request which the gateway refused.
 fn refuse(entry: &mut Entry, status: u16, reason: &str) {
     entry.status = status;
@@ -355,10 +371,9 @@ fn unused(entry: &mut Entry) {
 mod tests {
     use super::*;
     use crate::config;
-    use jiff::civil::date;
-    use std::collections::HashMap;
-
+    use crate::demo::config::OWN_PLANS;
     use crate::ids::AccountId;
+    use jiff::civil::date;
 
     fn past(now: &str, days: u32) -> Past {
         let now: Timestamp = now.parse().unwrap();
@@ -371,10 +386,47 @@ mod tests {
     }
 
     fn days(past: Past, range: std::ops::Range<u32>) -> Vec<Entry> {
-        let config = config::parse(b"", "demo", &config::FixedEnvironment::default()).unwrap();
+        days_with(&crate::demo::config::of_plans(OWN_PLANS), past, range)
+    }
+
+    fn days_with(config: &Config, past: Past, range: std::ops::Range<u32>) -> Vec<Entry> {
         let world = World::new(past.seed, past.today, past.days).unwrap();
-        let mut year = Year::new(&world, &config.prices, past);
+        let mut year = Year::new(&world, config, past);
         range.rev().flat_map(|ago| year.day(ago)).collect()
+    }
+
+    #[test]
+    fn a_limit_that_a_plan_is_given_holds_in_the_past() {
+        let past = past("2026-11-24T12:00:00Z", 31);
+        let costs = |entries: &[Entry]| {
+            let mut costs: HashMap<AccountId, Money> = HashMap::new();
+            for entry in entries.iter().filter(|entry| entry.plan.as_str() == "pro") {
+                let account = entry.account().unwrap().clone();
+                *costs.entry(account).or_default() += entry.cost_usd();
+            }
+            costs
+        };
+        let limited = OWN_PLANS.replacen(
+            "on = \"concurrent\"",
+            "on = \"cost\"\nmax = \"90.00\"\nper = \"month\"\n[[plans.limits]]\non = \"concurrent\"",
+            1,
+        );
+        let free = days(past, 0..24);
+        let held = days_with(&crate::demo::config::of_plans(&limited), past, 0..24);
+        let most = |entries: &[Entry]| costs(entries).into_values().max().unwrap();
+        assert!(most(&free) > Money::from_usd(900));
+        assert!(most(&held) <= Money::from_usd(90));
+        assert!(
+            held.iter()
+                .any(|entry| entry.reason.as_deref() == Some("cost/month"))
+        );
+        // Whoever stays below it does what they did.
+        let (free, held) = (costs(&free), costs(&held));
+        let below = free.iter().filter(|(_, cost)| **cost < Money::from_usd(90));
+        assert!(below.clone().count() > 30);
+        for (account, cost) in below {
+            assert_eq!(held.get(account), Some(cost), "{account}");
+        }
     }
 
     #[test]

@@ -174,8 +174,14 @@ impl Welcome {
         }
         let _ = writeln!(
             text,
-            "  Put the price, or the limit as below, under the plan in {}:\n  the gateway takes it up while it runs.",
-            self.configuration()
+            "  Put the price, or the limit as below, under the plan in {0}: the gateway takes it up while it runs, and it\n  \
+             holds from then on. `weir demo -c {0}` shows the same past as it would have been with it{1}.",
+            self.configuration(),
+            if self.is_kept {
+                ""
+            } else {
+                " (start with --dir to keep that file)"
+            },
         );
         let cost = advice.limits.iter().find_map(|one| match one.limit.max {
             Amount::Money(max) => Some(max),

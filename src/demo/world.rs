@@ -53,13 +53,12 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    /// The plan on a day; `None` before its first and after its last.
-    pub(super) fn plan_on(&self, day: Date) -> Option<&PlanId> {
+    /// The plan on a day and the first day of it; `None` before its first and after its last.
+    pub(super) fn plan_on(&self, day: Date) -> Option<&(Date, PlanId)> {
         if self.until.is_some_and(|until| day >= until) {
             return None;
         }
-        let held = self.plans.iter().rev().find(|(from, _)| *from <= day);
-        held.map(|(_, plan)| plan)
+        self.plans.iter().rev().find(|(from, _)| *from <= day)
     }
 
     /// What it does, so many days ago.
@@ -463,7 +462,7 @@ mod tests {
                 .iter()
                 .filter(|one| {
                     one.plan_on(TODAY)
-                        .is_some_and(|plan| plan.as_str() == "pro")
+                        .is_some_and(|(_, plan)| plan.as_str() == "pro")
                 })
                 .collect();
             assert_eq!(pro.len(), 60);

@@ -17,8 +17,18 @@ struct Demo {
 impl Demo {
     /// Starts it in a directory and waits until it has said everything.
     fn start(directory: &Path) -> Demo {
+        Demo::start_with(directory, &[])
+    }
+
+    /// The same under the plans of another configuration.
+    fn start_under(plans: &Path, directory: &Path) -> Demo {
+        Demo::start_with(directory, &["-c", plans.to_str().unwrap()])
+    }
+
+    fn start_with(directory: &Path, options: &[&str]) -> Demo {
         let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(options)
             .args([
                 "--history-days",
                 "32",
@@ -140,11 +150,12 @@ fn the_demo_shows_a_plan_in_loss_who_causes_it_and_what_mends_it() {
         "{answer}"
     );
 
-    // What it advises turns the margin: a limit as a what-if, the price by putting it where it says.
+    // What it advises: a limit, here as a what-if, and a price.
     let advice = run(&format!("{} --format json", demo.line("weir advise")));
     let configuration = directory.join("weir.toml");
     let limit = advice["limits"][0]["limit"].as_str().unwrap();
-    assert!(limit.starts_with("pro:cost="), "{limit}");
+    let max = limit.strip_prefix("pro:cost=").unwrap();
+    let max = max.strip_suffix("/period").unwrap();
     let answer = run(&format!(
         "weir whatif -c {} --limit {limit} --format json",
         configuration.display()
@@ -155,18 +166,55 @@ fn the_demo_shows_a_plan_in_loss_who_causes_it_and_what_mends_it() {
         "few are touched"
     );
     let price = advice["price"]["price_usd"].as_str().unwrap();
+
+    // A price that is put into the file of the running demo holds from then on: what was, stays.
     let text = std::fs::read_to_string(&configuration).unwrap();
-    std::fs::write(
-        &configuration,
-        text.replace("\"200.00\"", &format!("{price:?}")),
-    )
-    .unwrap();
-    let report = run(&format!("{margin} --format json"));
-    assert!(usd(&pro(&report)["margin_usd"]) > 0.0);
+    let dearer = text.replace("\"200.00\"", &format!("{price:?}"));
+    let past = format!("{margin} --until {} --format json", jiff::Timestamp::now());
+    let before = pro(&run(&past)).clone();
+    std::fs::write(&configuration, &dearer).unwrap();
+    let second = |moment: jiff::Timestamp| {
+        let until = moment + jiff::SignedDuration::from_secs(1);
+        let report = run(&format!(
+            "weir margin -c {} --since {moment} --until {until} --format json",
+            configuration.display()
+        ));
+        usd(&pro(&report)["revenue_usd"])
+    };
+    let earlier = second(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60));
+    let taken_up = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        second(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1)) > earlier * 1.01
+    });
+    assert!(taken_up, "the gateway does not take the new price up");
+    // Requests that were in flight have come in since: their cost, no revenue.
+    let after = pro(&run(&past)).clone();
+    assert_eq!(before["revenue_usd"], after["revenue_usd"]);
 
     assert_eq!(demo.interrupt(), Some(0));
     assert!(
         directory.join("weir.db").exists(),
         "a named directory stays"
     );
+
+    // The advice applied: the same past under the dearer plan, and under the limit, turns the margin.
+    let limited = text.replacen(
+        "on = \"concurrent\"",
+        &format!("on = \"cost\"\nmax = \"{max}\"\nper = \"period\"\n[[plans.limits]]\non = \"concurrent\""),
+        1,
+    );
+    for (name, plans) in [("price", dearer), ("limit", limited)] {
+        let file = parent.path().join(format!("{name}.toml"));
+        std::fs::write(&file, plans).unwrap();
+        let mut mended = Demo::start_under(&file, &parent.path().join(name));
+        let report = run(&format!("{} --format json", mended.line("weir margin")));
+        let row = pro(&report);
+        assert!(usd(&row["margin_usd"]) > 0.0, "{name}: {row}");
+        assert!(
+            !mended.said.contains("Losing money since"),
+            "{}",
+            mended.said
+        );
+        assert_eq!(mended.interrupt(), Some(0));
+    }
 }
