@@ -16,6 +16,7 @@ mod support;
 
 mod background;
 mod budgets;
+mod cardinality;
 mod cluster;
 mod crash;
 mod demo;
