@@ -3,11 +3,11 @@
 //! The request path reads a [`Directory`] and nothing else about accounts; a change (configuration,
 //! admin API, command line, another gateway) builds a new one and swaps it in whole.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::hash::HashMap;
 use crate::ids::{AccountId, KeyId, PlanId};
 use crate::plan::{Account, Limit, ModelPattern, Plan};
 use crate::secret::KeyDigest;
@@ -107,7 +107,7 @@ impl Directory {
             .map(|account| (account.id.clone(), account))
             .collect();
         let mut errors = Vec::new();
-        let mut members = HashMap::with_capacity(accounts.len());
+        let mut members = HashMap::with_capacity_and_hasher(accounts.len(), Default::default());
         for account in accounts.values() {
             match member(account, &accounts, &plans) {
                 Ok(member) => {
@@ -116,7 +116,7 @@ impl Directory {
                 Err(error) => errors.push(error),
             }
         }
-        let mut by_digest = HashMap::new();
+        let mut by_digest = HashMap::default();
         for key in keys {
             if members.contains_key(&key.account) {
                 by_digest.insert(key.digest, Arc::new(key));

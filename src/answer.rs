@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 
 use crate::exchange::{Exchange, Settled};
 use crate::ledger::Outcome;
 use crate::meter::{End, Meter};
+use crate::upstream::UpstreamBody;
 use deadline::Deadline;
 
 /// What arrived together leaves together, up to so many bytes in one write.
@@ -92,9 +93,9 @@ impl Body for AnswerBody {
 
 /// An answer that passes from the upstream to the client.
 pub struct Passing {
-    upstream: Option<Incoming>,
+    upstream: Option<UpstreamBody>,
     meter: Option<Meter>,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// The settlement, while it is not done (tokens are being counted).
     settling: Option<Pin<Box<dyn Future<Output = Settled> + Send>>>,
     settled: Option<Settled>,
@@ -102,11 +103,11 @@ pub struct Passing {
     ready: Ready,
     trailers: Option<HeaderMap>,
     ended: Option<Result<(), AnswerError>>,
+    /// Whether the connection had a turn to write before an error.
+    flushed: bool,
     deadline: Deadline,
     /// Whether the body's length is the upstream's own, so that it may be promised to the client.
     unchanged: bool,
-    /// Whether the upstream's connection had its turn since the last bytes came.
-    yielded: bool,
     tasks: TaskTracker,
 }
 
@@ -168,7 +169,12 @@ impl std::fmt::Debug for Passing {
 
 impl Passing {
     /// The body of an answer whose head has come.
-    pub fn new(upstream: Incoming, meter: Meter, exchange: Exchange, unchanged: bool) -> Passing {
+    pub fn new(
+        upstream: UpstreamBody,
+        meter: Meter,
+        exchange: Box<Exchange>,
+        unchanged: bool,
+    ) -> Passing {
         let deadline = Deadline::new(exchange.timeouts(), exchange.started());
         let tasks = exchange.tasks();
         Passing {
@@ -180,9 +186,9 @@ impl Passing {
             ready: Ready::Empty,
             trailers: None,
             ended: None,
+            flushed: false,
             deadline,
             unchanged,
-            yielded: false,
             tasks,
         }
     }
@@ -217,10 +223,6 @@ impl Passing {
             } else {
                 Poll::Ready(())
             };
-            if polled.is_pending() && self.yields() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             if self.settling.is_none()
                 && (polled.is_pending()
                     || self.ended.is_some()
@@ -230,6 +232,13 @@ impl Passing {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 match self.ended.take() {
+                    // What came before is written out first: hyper drops what it has not written when a body fails.
+                    Some(Err(error)) if !self.flushed => {
+                        self.flushed = true;
+                        self.ended = Some(Err(error));
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Some(Err(error)) => {
                         self.ended = Some(Ok(()));
                         return Poll::Ready(Some(Err(error)));
@@ -251,16 +260,6 @@ impl Passing {
         }
     }
 
-    /// Whether to let the upstream's connection have its turn before the bytes at hand go out: what else it has read by
-    /// now then leaves in the same write. hyper hands over one chunk at a time, even of a burst that came in one read.
-    /// A chunk that came alone is held for one turn of the scheduler, not for any time.
-    fn yields(&mut self) -> bool {
-        let more_may_come = self.settling.is_none() && self.ended.is_none();
-        let yields = more_may_come && !self.yielded && self.ready.len() > 0;
-        self.yielded |= yields;
-        yields
-    }
-
     /// Takes one frame from the upstream, or goes on with the settlement. Ready when something changed.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(settling) = &mut self.settling {
@@ -278,7 +277,6 @@ impl Passing {
         match Pin::new(&mut *upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline.progress();
-                self.yielded = false;
                 let at_end = upstream.is_end_stream();
                 match frame.into_data() {
                     Ok(data) => self.take(data),
@@ -394,7 +392,7 @@ impl Drop for Passing {
 }
 
 /// Reads an answer that nobody waits for, for a bounded time.
-pub async fn read_on(mut upstream: Incoming, meter: &mut Meter, time: Duration) -> End {
+pub async fn read_on(mut upstream: UpstreamBody, meter: &mut Meter, time: Duration) -> End {
     let reading = async {
         while let Some(frame) = upstream.frame().await {
             let Ok(frame) = frame else {

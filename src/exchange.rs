@@ -26,7 +26,8 @@ use crate::snapshot::Snapshot;
 use crate::tokens::UsageSource;
 use crate::upstream::{Slot, Upstream};
 
-/// Everything that the end of a request needs. It is settled exactly once: [`Exchange::settle`] consumes it.
+/// Everything that the end of a request needs. It is settled exactly once: [`Exchange::settle`] consumes it. It is large and
+/// goes from hand to hand, so it lives in a box.
 pub struct Exchange {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) snapshot: Arc<Snapshot>,
@@ -90,7 +91,7 @@ impl Exchange {
     }
 
     /// The end of a request: measure, price, settle the quota, and hand the entry to the ledger.
-    pub async fn settle(mut self, reading: Reading, outcome: Outcome) -> Settled {
+    pub async fn settle(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settled {
         self.slot = None;
         let outcome = self.outcome(&reading, outcome);
         if self.question.fetched {
@@ -111,7 +112,7 @@ impl Exchange {
     }
 
     /// The end of a request that no upstream answered: nothing was used.
-    pub fn settle_unanswered(mut self, status: u16, outcome: Outcome) -> Settled {
+    pub fn settle_unanswered(mut self: Box<Self>, status: u16, outcome: Outcome) -> Settled {
         self.entry.status = status;
         self.close(outcome)
     }
@@ -119,7 +120,7 @@ impl Exchange {
     /// The end of a fetch. A response that was made in the background is billed when its usage is first seen, by an entry
     /// whose id is made of the response's own: however often it is fetched, by whichever gateway and after whatever
     /// restart, the ledger takes that entry once.
-    fn settle_fetched(mut self, reading: Reading, outcome: Outcome) -> Settled {
+    fn settle_fetched(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settled {
         let bill = match (&reading.response_id, reading.usage) {
             (Some(response), Some(usage)) if reading.background && reading.usage_final => {
                 let id = background_id(self.upstream.settings.id.as_str(), response);
@@ -230,18 +231,19 @@ impl Exchange {
         }
     }
 
-    fn close(self, outcome: Outcome) -> Settled {
+    fn close(self: Box<Self>, outcome: Outcome) -> Settled {
         let spent = Demand::settled(self.entry.cost_usd(), &self.entry.usage);
         self.close_having_spent(outcome, spent)
     }
 
-    fn close_having_spent(mut self, outcome: Outcome, spent: Demand) -> Settled {
-        let duration = self.started.elapsed();
-        let entry = &mut self.entry;
+    fn close_having_spent(self: Box<Self>, outcome: Outcome, spent: Demand) -> Settled {
+        let mut this = *self;
+        let duration = this.started.elapsed();
+        let entry = &mut this.entry;
         entry.outcome = outcome;
         entry.ended_at = Timestamp::now().max(entry.started_at);
         entry.duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-        entry.first_token_ms = self
+        entry.first_token_ms = this
             .first_token
             .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         let cost = entry.cost_usd();
@@ -250,15 +252,15 @@ impl Exchange {
             cost,
             unpriced: entry.is_unpriced(),
             duration,
-            first_token: self.first_token,
+            first_token: this.first_token,
         };
-        let key = traffic_key(&self.snapshot, entry);
+        let key = traffic_key(&this.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
-        self.gateway.book(self.entry);
-        self.admission.settle(&self.gateway, spent);
-        self.gateway.metrics.observe(key, &observation);
-        drop(self.in_flight);
-        drop(self.place);
+        this.gateway.book(this.entry);
+        this.admission.settle(&this.gateway, spent);
+        this.gateway.metrics.observe(key, &observation);
+        drop(this.in_flight);
+        drop(this.place);
         Settled { cost }
     }
 }

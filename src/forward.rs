@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
-use hyper_util::client::legacy::ResponseFuture;
 
 use crate::admit::Admitted;
 use crate::answer::{AnswerBody, Passing, read_on};
@@ -22,7 +21,7 @@ use crate::measure::{CLIENT_CLOSED_REQUEST, Question};
 use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
 use crate::refuse::Refusal;
 use crate::request::{Frame, RequestBody};
-use crate::upstream::{Answer, CallError, OutgoingBody, Upstream};
+use crate::upstream::{Answer, Call, CallError, OutgoingBody, Upstream};
 
 /// An answer of up to this size that is no stream is collected before its head goes out, so that the head can name its cost.
 const COLLECTED_BYTES: usize = 1024 * 1024;
@@ -102,7 +101,7 @@ pub(crate) async fn forward(
     };
     let mut departure = Departure {
         call: None,
-        exchange: Some(Exchange {
+        exchange: Some(Box::new(Exchange {
             gateway: Arc::clone(gateway),
             snapshot: Arc::clone(&frame.snapshot),
             upstream: Arc::clone(first),
@@ -114,7 +113,7 @@ pub(crate) async fn forward(
             first_token: None,
             in_flight,
             place: frame.place.take(),
-        }),
+        })),
     };
     gateway.metrics.overhead.observe(frame.started.elapsed());
 
@@ -258,14 +257,15 @@ impl Calling<'_> {
         let answered = tokio::time::timeout(timeouts.connect + timeouts.first_byte, call).await;
         departure.call = None;
         match answered {
-            Ok(result) => upstream.note(result).and_then(|answer| {
+            Ok(result) => {
+                upstream.note(&result);
+                let answer = result?;
                 // Nobody asked for another protocol: passed on, the client would take what follows for one.
                 if answer.status().is_informational() {
-                    Err(CallError::Switched(answer.status()))
-                } else {
-                    Ok(answer)
+                    return Err(CallError::Switched(answer.status()));
                 }
-            }),
+                Ok(answer)
+            }
             Err(_) => Err(upstream.note_silent()),
         }
     }
@@ -313,7 +313,7 @@ fn injects_usage(question: &Question, upstream: &Upstream) -> bool {
 }
 
 /// Turns an upstream's answer towards the client.
-async fn pass(mut exchange: Exchange, answer: Answer) -> Response<AnswerBody> {
+async fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<AnswerBody> {
     let (mut head, body) = answer.into_parts();
     exchange.entry.status = head.status.as_u16();
     headers::for_client(&mut head.headers);
@@ -391,8 +391,8 @@ fn unanswered(error: &CallError) -> Refusal {
 
 /// A call whose client may go away before its answer's head: the call is then read on for a while, and settled.
 struct Departure {
-    call: Option<ResponseFuture>,
-    exchange: Option<Exchange>,
+    call: Option<Call>,
+    exchange: Option<Box<Exchange>>,
 }
 
 impl Departure {

@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod exchange;
 pub mod forward;
 pub mod gateway;
+pub mod hash;
 pub mod headers;
 pub mod identify;
 pub mod ids;

@@ -72,15 +72,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
 /// The bound on streams of one HTTP/2 connection; more of them wait for their turn.
 const H2_STREAMS: u32 = 256;
-/// Many more headers than any SDK sends, few enough to bound the work on one head.
-const HEADERS: usize = 128;
 /// How much hyper reads at once, and so how much of a stream it forwards in one write.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Accepts connections until told to stop. `handle` gets each request and the peer's address.
-pub async fn serve<H, F, B>(listener: Listener, connections: Connections, handle: H)
+/// Accepts connections until told to stop. `welcome` gets each peer's address and gives what handles its requests.
+pub async fn serve<W, H, F, B>(listener: Listener, connections: Connections, welcome: W)
 where
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    W: Fn(SocketAddr) -> H,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -123,7 +122,7 @@ where
                     certificates,
                     bounds.clone(),
                     connections.stop.clone(),
-                    handle.clone(),
+                    welcome(peer),
                     place,
                 );
                 connections.tracker.spawn(connection);
@@ -159,7 +158,7 @@ async fn connect<H, F, B>(
     handle: H,
     place: OwnedSemaphorePermit,
 ) where
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -179,7 +178,7 @@ async fn connect<H, F, B>(
                 return;
             };
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(serve_protocol(stream, h2, peer, &bounds, stop, handle)).await
+            Box::pin(serve_protocol(stream, h2, &bounds, stop, handle)).await
         }
         None => {
             let speaks = tokio::select! {
@@ -190,7 +189,7 @@ async fn connect<H, F, B>(
                 return;
             };
             // Boxed, so that a connection that says nothing does not take the memory of one that is served.
-            Box::pin(serve_protocol(stream, h2, peer, &bounds, stop, handle)).await
+            Box::pin(serve_protocol(stream, h2, &bounds, stop, handle)).await
         }
     };
     if let Err(error) = protocol {
@@ -235,14 +234,13 @@ async fn speaks_h2(stream: &TcpStream, timeout: Duration) -> Option<bool> {
 async fn serve_protocol<S, H, F, B>(
     stream: S,
     h2: bool,
-    peer: SocketAddr,
     bounds: &Bounds,
     stop: CancellationToken,
     handle: H,
 ) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -253,7 +251,7 @@ where
     let service = service_fn(move |request| {
         let request_active = Activity::begin(&serving);
         // hyper moves a request's future about before it polls it: a pointer moves faster than all of its states.
-        let response = Box::pin(handle(request, peer));
+        let response = Box::pin(handle(request));
         async move {
             let response = response.await;
             Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))
@@ -290,7 +288,6 @@ where
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_headers(HEADERS)
             .max_header_size(bounds.header_bytes_max)
             .max_buf_size(BUFFER_BYTES.max(bounds.header_bytes_max));
         let connection = builder.serve_connection(io, service);

@@ -161,7 +161,9 @@ impl fmt::Display for Money {
         let magnitude = self.0.unsigned_abs();
         let unit = PICOS_PER_USD.unsigned_abs();
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, mut rest) = (magnitude / unit, magnitude % unit);
+        let whole = magnitude / unit;
+        // Below 10^12, where 64 bits make it an instruction.
+        let mut rest = u64::try_from(magnitude % unit).unwrap_or(0);
         // The fraction without its trailing zeros, but for two decimals at least.
         let mut decimals = DECIMALS;
         while decimals > 2 && rest % 10 == 0 {

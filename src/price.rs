@@ -9,12 +9,13 @@ pub mod listing;
 mod parts;
 pub mod toml_text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::hash::HashMap;
 use crate::money::Money;
 use crate::plan::ModelPattern;
 

@@ -13,7 +13,6 @@ pub(crate) use body::{RequestBody, memory_kib};
 pub(crate) use places::Place;
 pub use places::Places;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ use crate::exchange::traffic_key;
 use crate::forward::{self, Outgoing};
 use crate::gateway::Gateway;
 use crate::headers;
-use crate::identify::{Caller, identify};
+use crate::identify::{Caller, Peer, identify};
 use crate::ids::RequestId;
 use crate::ledger::{Entry, Outcome};
 use crate::measure::Question;
@@ -43,7 +42,7 @@ use crate::snapshot::Snapshot;
 pub async fn serve(
     gateway: Arc<Gateway>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
 ) -> Response<AnswerBody> {
     let mut frame = Frame::new(&gateway, request.uri().path(), request.headers());
     // A proxy in front may have framed this request by a length that hyper dropped in favour of the coding: whatever
@@ -53,7 +52,7 @@ pub async fn serve(
         || request.method() == Method::CONNECT;
     let (head, mut body) = request.into_parts();
     let expects = head.headers.contains_key(header::EXPECT);
-    let mut response = match live(&gateway, &mut frame, head, &mut body, peer).await {
+    let mut response = match live(&gateway, &mut frame, head, &mut body, &peer).await {
         Ok(response) => response,
         Err(refusal) => {
             body::read_off(expects, &mut body).await;
@@ -73,20 +72,21 @@ async fn live(
     frame: &mut Frame,
     head: Parts,
     body: &mut Incoming,
-    peer: SocketAddr,
+    peer: &Peer,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let snapshot = Arc::clone(&frame.snapshot);
     let endpoint = frame.endpoint.clone().ok_or_else(no_such_path)?;
 
     let caller = identify(
         &head.headers,
-        &snapshot.directory,
+        peer,
+        &snapshot,
         &gateway.pepper,
         frame.started_at,
     )?;
     frame.caller = Some(caller.clone());
     frame.tags = tags::read(&head.headers);
-    caller.permit(peer.ip(), frame.started_at)?;
+    caller.permit(peer.address.ip(), frame.started_at)?;
     check_target(&head)?;
     frame.place = Some(find_place(gateway, &snapshot, &caller)?);
     if let Some(listing) = models::answer(&endpoint, &head, &snapshot, &caller, frame.dialect)? {

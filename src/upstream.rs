@@ -1,22 +1,29 @@
 //! Connections to one API: pool, TLS, bounds and health.
 
+mod answer_body;
+mod bell;
 mod body;
 mod health;
+mod http1;
 mod tls;
 pub(crate) use tls::client_config as tls_config;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, Uri};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, Uri, Version};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use answer_body::UpstreamBody;
 pub use body::OutgoingBody;
 use health::Health;
 pub use tls::TlsError;
@@ -33,21 +40,36 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct Upstream {
     /// As configured.
     pub settings: config::Upstream,
-    client: legacy::Client<HttpsConnector<HttpConnector>, OutgoingBody>,
+    connections: Connections,
+    /// `scheme://authority`.
+    origin: Uri,
+    /// The authority, as HTTP/1.1 sends it.
+    host: HeaderValue,
     authorization: Option<(HeaderName, HeaderValue)>,
     slots: Option<Arc<Semaphore>>,
     health: Health,
 }
+
+/// How an upstream is spoken to.
+#[derive(Debug)]
+enum Connections {
+    Http1(Arc<http1::Pool>),
+    /// Whichever of both the TLS handshake agrees on, or HTTP/2 alone: connections are shared, so they are tasks of their own.
+    Http2(Box<legacy::Client<HttpsConnector<HttpConnector>, OutgoingBody>>),
+}
+
+/// A call that is under way. It may be kept and polled after the client has gone.
+pub type Call = Pin<Box<dyn Future<Output = Result<Answer, CallError>> + Send>>;
 
 /// Why an upstream gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection could be made: the request was not sent.
     #[error("cannot connect: {0}")]
-    Connect(legacy::Error),
+    Connect(Cause),
     /// The connection broke before the answer's head came: the request may have been processed.
     #[error("the connection broke before an answer came: {0}")]
-    Broken(legacy::Error),
+    Broken(Cause),
     /// It answered with another protocol (101) in place of an answer.
     #[error("it answered {0}, which was not asked for")]
     Switched(http::StatusCode),
@@ -58,6 +80,9 @@ pub enum CallError {
     #[error("all {0} places are taken")]
     Full(usize),
 }
+
+/// What a connection says of its failure.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl CallError {
     /// The name in `weir_upstream_errors_total`.
@@ -103,21 +128,46 @@ impl Upstream {
             // Without TLS there is no negotiation: HTTP/2 is then spoken with prior knowledge.
             (true, config::Scheme::Http) => (https.enable_http2().wrap_connector(connector), true),
         };
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(settings.idle_connections_max)
-            .timer(TokioTimer::new())
-            .http2_only(http2_only)
-            .http2_keep_alive_interval(Some(Duration::from_secs(20)))
-            .build(https);
+        let base = &settings.base_url;
+        let origin = Uri::builder()
+            .scheme(match base.scheme {
+                config::Scheme::Http => "http",
+                config::Scheme::Https => "https",
+            })
+            .authority(base.authority.clone())
+            .path_and_query("/")
+            .build()
+            .map_err(|error| TlsError::Address(error.to_string()))?;
+        let host = HeaderValue::from_str(base.authority.as_str())
+            .map_err(|error| TlsError::Address(error.to_string()))?;
+        let connections = if settings.http2 {
+            Connections::Http2(Box::new(
+                legacy::Client::builder(TokioExecutor::new())
+                    .pool_timer(TokioTimer::new())
+                    .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                    .pool_max_idle_per_host(settings.idle_connections_max)
+                    .timer(TokioTimer::new())
+                    .http2_only(http2_only)
+                    .http2_keep_alive_interval(Some(Duration::from_secs(20)))
+                    .build(https),
+            ))
+        } else {
+            Connections::Http1(Arc::new(http1::Pool::new(
+                https,
+                origin.clone(),
+                settings.idle_connections_max,
+                POOL_IDLE_TIMEOUT,
+            )))
+        };
         let slots = settings
             .concurrent_max
             .map(|places| Arc::new(Semaphore::new(places)));
         let authorization = authorization(&settings);
         Ok(Upstream {
             settings,
-            client,
+            connections,
+            origin,
+            host,
             authorization,
             slots,
             health: Health::default(),
@@ -144,42 +194,57 @@ impl Upstream {
         }
     }
 
-    /// Starts a call. The future may be kept and polled after the client has gone.
+    /// Starts a call.
+    ///
+    /// # Errors
+    /// When the path is none.
     pub fn call(
         &self,
         method: Method,
         path_and_query: &str,
         mut headers: HeaderMap,
         body: OutgoingBody,
-    ) -> Result<ResponseFuture, http::Error> {
+    ) -> Result<Call, http::Error> {
         if let Some((name, value)) = &self.authorization {
             headers.insert(name.clone(), value.clone());
         }
         for (name, value) in &self.settings.headers {
             headers.insert(name.clone(), value.clone());
         }
+        let path = self.path(path_and_query)?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = self.uri(path_and_query)?;
-        *request.headers_mut() = headers;
-        Ok(self.client.request(request))
+        match &self.connections {
+            Connections::Http1(pool) => {
+                headers.insert(HOST, self.host.clone());
+                *request.uri_mut() = Uri::from(path);
+                *request.version_mut() = Version::HTTP_11;
+                *request.headers_mut() = headers;
+                let call = Arc::clone(pool).call(request);
+                Ok(Box::pin(async { Ok(call.await?.map(UpstreamBody::Http1)) }))
+            }
+            Connections::Http2(client) => {
+                let mut parts = self.origin.clone().into_parts();
+                parts.path_and_query = Some(path);
+                *request.uri_mut() = Uri::from_parts(parts)?;
+                *request.headers_mut() = headers;
+                let call = client.request(request);
+                Ok(Box::pin(async {
+                    match call.await {
+                        Ok(answer) => Ok(answer.map(UpstreamBody::Http2)),
+                        Err(error) if error.is_connect() => Err(CallError::Connect(error.into())),
+                        Err(error) => Err(CallError::Broken(error.into())),
+                    }
+                }))
+            }
+        }
     }
 
-    /// What a finished call says of the upstream's health: `Err` counts against it.
-    pub fn note<T>(&self, result: Result<T, legacy::Error>) -> Result<T, CallError> {
+    /// Notes what a finished call says of the upstream's health.
+    pub fn note<T>(&self, result: &Result<T, CallError>) {
         match result {
-            Ok(answer) => {
-                self.health.succeeded();
-                Ok(answer)
-            }
-            Err(error) => {
-                self.health.failed();
-                Err(if error.is_connect() {
-                    CallError::Connect(error)
-                } else {
-                    CallError::Broken(error)
-                })
-            }
+            Ok(_) => self.health.succeeded(),
+            Err(_) => self.health.failed(),
         }
     }
 
@@ -194,13 +259,9 @@ impl Upstream {
         self.health.is_failing()
     }
 
-    /// `base_url` with what followed `/v1` in the client's request.
-    fn uri(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+    /// The path of `base_url` with what followed `/v1` in the client's request.
+    fn path(&self, path_and_query: &str) -> Result<PathAndQuery, http::Error> {
         let base = &self.settings.base_url;
-        let scheme = match base.scheme {
-            config::Scheme::Http => "http",
-            config::Scheme::Https => "https",
-        };
         let mut path = String::with_capacity(base.path.len() + path_and_query.len() + 32);
         path.push_str(&base.path);
         path.push_str(path_and_query);
@@ -214,11 +275,7 @@ impl Upstream {
             path.push_str("api-version=");
             path.push_str(version);
         }
-        Uri::builder()
-            .scheme(scheme)
-            .authority(base.authority.clone())
-            .path_and_query(path)
-            .build()
+        Ok(PathAndQuery::from_maybe_shared(Bytes::from(path))?)
     }
 }
 
@@ -235,4 +292,4 @@ fn authorization(settings: &config::Upstream) -> Option<(HeaderName, HeaderValue
 }
 
 /// An answer's head with the body still to come.
-pub type Answer = Response<Incoming>;
+pub type Answer = Response<UpstreamBody>;

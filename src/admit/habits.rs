@@ -1,8 +1,8 @@
 //! How much output requests without a stated maximum have needed: by account and model.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::hash::HashMap;
 use crate::ids::{AccountId, ModelName};
 
 /// Whose habit: an account's requests to a model.

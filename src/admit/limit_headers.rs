@@ -80,9 +80,9 @@ impl LimitHeaders {
     /// Puts them on an answer, in place of the upstream's own.
     pub fn apply(self, answer: &mut HeaderMap) {
         if self.replaces {
-            for name in &UPSTREAMS_OWN {
-                answer.remove(name);
-            }
+            headers::remove_all(answer, |name| {
+                name.starts_with("x-ratelimit-") && UPSTREAMS_OWN.iter().any(|own| own == name)
+            });
         }
         for (name, value) in self.headers {
             answer.insert(name, value);

@@ -41,11 +41,9 @@ pub(super) fn start(connections: &Connections) -> std::io::Result<SocketAddr> {
         places: Arc::new(Semaphore::new(CONNECTIONS)),
         on_failure: Arc::new(|| {}),
     };
-    connections.tracker.spawn(listen::serve(
-        listener,
-        connections.clone(),
-        |request, _peer| serve(request),
-    ));
+    connections
+        .tracker
+        .spawn(listen::serve(listener, connections.clone(), |_peer| serve));
     Ok(address)
 }
 

@@ -411,6 +411,9 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 /// Printable and bounded; `None` when nothing is left.
 fn short(text: &str, bytes_max: usize) -> Option<Box<str>> {
     let cut = text.get(..text.floor_char_boundary(bytes_max))?;
+    if !cut.chars().any(char::is_control) {
+        return (!cut.is_empty()).then(|| cut.into());
+    }
     let kept: String = cut.chars().filter(|c| !c.is_control()).collect();
     (!kept.is_empty()).then(|| kept.into())
 }

@@ -20,6 +20,7 @@ use crate::admin;
 use crate::admit::Habits;
 use crate::config::{self, AlsoNamed, Config, QuotaBackend, StoreUrl};
 use crate::exchange::Background;
+use crate::identify::Peer;
 use crate::ledger::journal::Fsync;
 use crate::ledger::postgres::PostgresStore;
 use crate::ledger::sqlite::SqliteStore;
@@ -237,19 +238,26 @@ async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, Start
         tracing::info!(%address, "serving API requests");
         watch_certificates(&gateway, &listener);
         let handler = Arc::clone(&gateway);
-        let handle = move |request, peer| request::serve(Arc::clone(&handler), request, peer);
+        let welcome = move |address| {
+            let gateway = Arc::clone(&handler);
+            let peer = Arc::new(Peer::new(address));
+            move |request| request::serve(Arc::clone(&gateway), request, Arc::clone(&peer))
+        };
         data.tracker
-            .spawn(listen::serve(listener, data.clone(), handle));
+            .spawn(listen::serve(listener, data.clone(), welcome));
     }
     let pages = admin::pages(&gateway);
     for (listener, address) in admin_listeners {
         tracing::info!(%address, "serving the admin API, metrics and the dashboard");
         watch_certificates(&gateway, &listener);
         let pages = pages.clone();
-        let handle = move |request, peer| admin::serve(pages.clone(), request, peer);
+        let welcome = move |peer| {
+            let pages = pages.clone();
+            move |request| admin::serve(pages.clone(), request, peer)
+        };
         admin
             .tracker
-            .spawn(listen::serve(listener, admin.clone(), handle));
+            .spawn(listen::serve(listener, admin.clone(), welcome));
     }
     Ok(Running {
         gateway,

@@ -18,7 +18,7 @@ mod adopt;
 mod read;
 mod segment;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::codec;
 use super::entry::Entry;
+use crate::hash::HashMap;
 use crate::ids::RequestId;
 
 pub use adopt::Recovery;
@@ -183,7 +184,7 @@ impl Journal {
                 segment,
                 unsynced: Vec::new(),
                 written: 0,
-                open: HashMap::new(),
+                open: HashMap::default(),
                 reserved: 0,
                 kept,
                 finished_bytes: 0,

@@ -1,11 +1,10 @@
 //! Sums of entries: what reports read instead of the entries themselves. Pure.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 
 use super::codec::{self, Reader};
 use super::entry::{Entry, Outcome};
+use crate::hash::HashMap;
 use crate::money::Money;
 use crate::price::CostByClass;
 use crate::tokens::Usage;

@@ -1,11 +1,12 @@
 //! Sums of finished requests by their whole tuple of labels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::exposition::{Family, Sample};
 use super::{Also, Histogram, REQUEST_BUCKETS};
+use crate::hash::HashMap;
 use crate::ids::{PlanId, UpstreamId};
 use crate::ledger::Outcome;
 use crate::money::Money;

@@ -1,5 +1,7 @@
 //! Usage times the price that held: exact, class by class.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::billed::Billed;
@@ -148,19 +150,27 @@ impl PriceRow {
         input_tokens_each: u64,
     ) -> Result<Cost, CostError> {
         let standard = self.rates.at(input_tokens_each, &self.above);
-        let rates = match service_tier.and_then(|tier| self.tiers.get(tier)) {
-            Some(tier) => tier.rates.or(&standard).at(input_tokens_each, &tier.above),
-            None => standard.clone(),
-        };
+        let tier = service_tier.and_then(|tier| self.tiers.get(tier));
+        let rates = tier.map(|tier| {
+            let rates = tier.rates.or(&standard);
+            rates.at(input_tokens_each, &tier.above).into_owned()
+        });
+        let rates = rates.as_ref().unwrap_or(&standard);
+        let by_class = rates.cost(usage, requests)?;
         let uncached = Usage {
             cache_read_input_tokens: 0,
             cache_write_input_tokens: 0,
             cache_write_1h_input_tokens: 0,
             ..*usage
         };
+        let undiscounted = if tier.is_none() && uncached == *usage {
+            by_class.total()
+        } else {
+            standard.cost(&uncached, requests)?.total()
+        };
         Ok(Cost {
-            by_class: rates.cost(usage, requests)?,
-            undiscounted: standard.cost(&uncached, requests)?.total(),
+            by_class,
+            undiscounted,
             incomplete: rates.leaves_out(usage),
         })
     }
@@ -168,12 +178,12 @@ impl PriceRow {
 
 impl Rates {
     /// The rates that hold for a request of that input length: the long-context tier's over these.
-    fn at(&self, input_tokens: u64, above: &[Above]) -> Rates {
+    fn at(&self, input_tokens: u64, above: &[Above]) -> Cow<'_, Rates> {
         above
             .iter()
             .filter(|tier| input_tokens > tier.input_tokens)
             .max_by_key(|tier| tier.input_tokens)
-            .map_or_else(|| self.clone(), |tier| tier.rates.or(self))
+            .map_or(Cow::Borrowed(self), |tier| Cow::Owned(tier.rates.or(self)))
     }
 
     /// These rates, and `other`'s where these say nothing.
@@ -238,6 +248,8 @@ impl Rates {
 fn sum<const N: usize>(terms: [(Option<Money>, u64); N]) -> Result<Money, CostError> {
     terms
         .into_iter()
+        // Most classes of most requests are empty.
+        .filter(|(_, count)| *count > 0)
         .try_fold(Money::ZERO, |total, (rate, count)| {
             let product = rate.unwrap_or(Money::ZERO).checked_mul(count)?;
             total.checked_add(product)

@@ -1,8 +1,8 @@
 //! Who has how many requests in flight: no key may take all the places.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::hash::HashMap;
 use crate::ids::KeyId;
 
 /// Requests in flight by key. It holds keys that have some, so the places bound it.

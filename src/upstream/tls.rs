@@ -21,6 +21,9 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
+    /// The address makes no URL.
+    #[error("base_url: {0}")]
+    Address(String),
     /// The TLS library refuses its own defaults.
     #[error("TLS: {0}")]
     Library(#[from] rustls::Error),

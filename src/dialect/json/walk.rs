@@ -13,7 +13,10 @@ use memchr::memchr2;
 pub(crate) fn each_member<'a>(json: &'a str, mut each: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
     let mut walk = Walk::new(json);
     let walked = walk.items(b'{', b'}', |walk| {
-        let name = text(walk.string()?)?;
+        let name = match walk.string()? {
+            (name, false) => Cow::Borrowed(name.get(1..name.len() - 1)?),
+            (name, true) => text(name)?,
+        };
         walk.space();
         walk.expect(b':')?;
         walk.space();
@@ -139,24 +142,26 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A string with its quotes.
-    fn string(&mut self) -> Option<&'a str> {
+    /// A string with its quotes, and whether it has escapes.
+    fn string(&mut self) -> Option<(&'a str, bool)> {
         let start = self.at;
         self.expect(b'"')?;
+        let mut escaped = false;
         loop {
             self.at += memchr2(b'"', b'\\', self.rest())?;
-            let is_end = self.here()? == b'"';
-            self.at += if is_end { 1 } else { 2 };
-            if is_end {
-                return self.json.get(start..self.at);
+            if self.here()? == b'"' {
+                self.at += 1;
+                return Some((self.json.get(start..self.at)?, escaped));
             }
+            escaped = true;
+            self.at += 2;
         }
     }
 
     fn value(&mut self) -> Option<&'a str> {
         let start = self.at;
         match self.here()? {
-            b'"' => return self.string(),
+            b'"' => return self.string().map(|(string, _)| string),
             b'{' | b'[' => self.nested()?,
             _ => {
                 let is_end =
@@ -174,8 +179,7 @@ impl<'a> Walk<'a> {
     fn nested(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
-            let is_mark = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-            self.at += self.rest().iter().position(is_mark)?;
+            self.at += self.rest().iter().position(|byte| is_mark(*byte))?;
             match self.here()? {
                 b'"' => {
                     self.string()?;
@@ -190,6 +194,11 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// Quotes and brackets. The brackets differ from one another in bits that are masked here: two comparisons for all four.
+fn is_mark(byte: u8) -> bool {
+    byte == b'"' || matches!(byte & !0x20, b'[' | b']')
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Entries in and out of their table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
@@ -11,6 +11,7 @@ use super::rollups::{self, HourKey};
 use super::schema::begin;
 use super::values::{Id, Picos, text};
 use super::{failed, piece};
+use crate::hash::HashMap;
 use crate::ids::{AccountId, ModelName, RequestId, UpstreamId};
 use crate::ledger::codec::moment;
 use crate::ledger::entry::{Entry, Outcome};
@@ -58,7 +59,7 @@ pub(super) async fn insert(
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()
         .map_err(failed)?;
-    let mut hours: HashMap<HourKey, Sums> = HashMap::new();
+    let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     for entry in batch.iter().filter(|entry| new.contains(&Id(entry.id))) {
         hours
             .entry(HourKey::of(entry))

@@ -1,6 +1,5 @@
 //! Rollup rows: added to with each batch, read by reports.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
@@ -12,6 +11,7 @@ use super::entries::Cells;
 use super::schema::begin;
 use super::values::{Picos, text};
 use super::{failed, piece};
+use crate::hash::HashMap;
 use crate::ids::{AccountId, KeyId, ModelName, UpstreamId};
 use crate::ledger::codec::moment;
 use crate::ledger::entry::Entry;
@@ -125,7 +125,7 @@ pub(super) async fn add(
     if hours.is_empty() {
         return Ok(());
     }
-    let mut days: HashMap<DayKey, Sums> = HashMap::new();
+    let mut days: HashMap<DayKey, Sums> = HashMap::default();
     for (key, sums) in &hours {
         days.entry(key.day()).or_default().add(sums);
     }

@@ -1,6 +1,5 @@
 //! Entries in and out of their table.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
@@ -9,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter
 use super::names::{Interned, Names, find};
 use super::rollups::{self, HourKey};
 use super::{failed, schema};
+use crate::hash::HashMap;
 use crate::ids::{ModelName, RequestId, UpstreamId};
 use crate::ledger::codec::moment;
 use crate::ledger::entry::{Entry, Outcome};
@@ -33,7 +33,7 @@ pub(super) fn insert(
     entries: &[Entry],
 ) -> Result<usize, StoreError> {
     let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
-    let mut hours: HashMap<HourKey, Sums> = HashMap::new();
+    let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;
     for entry in entries {
         let row = Numbered::new(transaction, interned, entry)?;

@@ -1,11 +1,11 @@
 //! Texts that repeat, kept once: names to numbers for the writer, numbers to names for readers.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failed;
+use crate::hash::HashMap;
 use crate::ids::AccountId;
 use crate::ledger::store::StoreError;
 

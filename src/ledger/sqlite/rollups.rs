@@ -1,6 +1,5 @@
 //! Rollup rows: added to with each batch, read by reports.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::failed;
 use super::names::Names;
+use crate::hash::HashMap;
 use crate::ids::{AccountId, KeyId, ModelName, PlanId, UpstreamId};
 use crate::ledger::codec::moment;
 use crate::ledger::rollup::{DAY_MS, HOUR_MS, Sums, sorted};
@@ -88,7 +88,7 @@ pub(super) fn add(
     transaction: &Transaction<'_>,
     hours: HashMap<HourKey, Sums>,
 ) -> Result<(), StoreError> {
-    let mut days: HashMap<DayKey, Sums> = HashMap::new();
+    let mut days: HashMap<DayKey, Sums> = HashMap::default();
     for (key, sums) in &hours {
         days.entry(key.day()).or_default().add(sums);
     }
@@ -190,9 +190,9 @@ pub(super) fn read(
     let mut ids = Ids {
         connection,
         names,
-        plans: HashMap::new(),
-        models: HashMap::new(),
-        others: HashMap::new(),
+        plans: HashMap::default(),
+        models: HashMap::default(),
+        others: HashMap::default(),
         last_start: (i64::MIN, Timestamp::UNIX_EPOCH),
         last_lineage: None,
         last_key: (0, None),
