@@ -21,6 +21,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod disconnects;
+mod faces;
 mod faults;
 mod floods;
 mod passthrough;
