@@ -157,11 +157,41 @@ pub fn report(
     progress: Progress<'_>,
 ) -> Result<Report, MarginError> {
     let frame = assemble::Frame::new(range, now);
-    let reads = reading::Reads::of(books, &frame, by);
+    let mut tally = gather(store, books, by, &frame, now, progress)?;
+    Ok(assemble::assemble(books, &mut tally, &frame))
+}
+
+/// The reports by plan and by account, from one reading of the ledger.
+///
+/// # Errors
+/// [`MarginError::Store`] when the ledger cannot be read.
+pub fn plans_and_accounts(
+    store: &dyn Store,
+    books: &Books,
+    range: TimeRange,
+    now: Timestamp,
+) -> Result<(Report, Report), MarginError> {
+    let frame = assemble::Frame::new(range, now);
+    let mut tally = gather(store, books, By::Plan, &frame, now, &|_, _| {})?;
+    let plans = assemble::assemble(books, &mut tally, &frame);
+    tally.turn_to_accounts();
+    Ok((plans, assemble::assemble(books, &mut tally, &frame)))
+}
+
+/// All sums that a report needs.
+fn gather(
+    store: &dyn Store,
+    books: &Books,
+    by: By,
+    frame: &assemble::Frame,
+    now: Timestamp,
+    progress: Progress<'_>,
+) -> Result<tally::Tally, MarginError> {
+    let reads = reading::Reads::of(books, frame, by);
     let fresh = || tally::Tally::new(by, books);
     let tallies = reading::read(
         store,
-        &frame,
+        frame,
         reads,
         now,
         progress,
@@ -170,7 +200,7 @@ pub fn report(
     )?;
     let mut tally = fresh();
     tallies.into_iter().for_each(|other| tally.absorb(other));
-    Ok(assemble::assemble(books, &mut tally, &frame))
+    Ok(tally)
 }
 
 /// The range of a report: from `since` (the first of the current calendar month unless given) to `until` (now unless

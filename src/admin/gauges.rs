@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::gateway::Gateway;
 use crate::ids::PlanId;
-use crate::margin::{self, Books, By, MarginError, Row};
+use crate::margin::{self, Books, MarginError, Row};
 use crate::metrics::{Family, Sample};
 use crate::quota::Owner;
 use crate::quota::chain::Rule;
@@ -44,10 +44,9 @@ pub fn compute(gateway: &Gateway) -> Result<Vec<Family>, MarginError> {
     let range = margin::range(None, None, now)?;
     let store = gateway.store.as_ref();
     let books = Books::read(&snapshot.config, store)?;
-    let report = |by| margin::report(store, &books, by, range, now, &|_, _| {});
-    let plans = report(By::Plan)?.rows;
+    let (plans, accounts) = margin::plans_and_accounts(store, &books, range, now)?;
     let worst_max = snapshot.config.metrics.worst_accounts;
-    let mut accounts = report(By::Account)?.rows;
+    let (plans, mut accounts) = (plans.rows, accounts.rows);
     accounts.sort_by_key(|row| row.margin_usd);
     accounts.truncate(worst_max);
     let limits = fullest(gateway, &snapshot, worst_max, now);

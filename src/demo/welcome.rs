@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::ids::{AccountId, PlanId};
 use crate::ledger::store::{EntryFilter, Store, StoreError, TimeRange};
 use crate::margin::advise::{Advice, Question, advise};
-use crate::margin::{self, Books, By, MarginError, Report, Row, dollars, grouped, percent};
+use crate::margin::{self, Books, MarginError, Report, Row, dollars, grouped, percent};
 use crate::money::Money;
 use crate::plan::Amount;
 use crate::secret::Secret;
@@ -80,9 +80,7 @@ impl Welcome {
     ) -> Result<String, MarginError> {
         let shown = Shown::at(now)?;
         let books = Books::read(config, store)?;
-        let read = |by| margin::report(store, &books, by, shown.range, now, &|_, _| {});
-        let plans = read(By::Plan)?;
-        let accounts = read(By::Account)?;
+        let (plans, accounts) = margin::plans_and_accounts(store, &books, shown.range, now)?;
         let mut text = self.places(world);
         let losing = plans
             .rows

@@ -194,11 +194,11 @@ impl<'a> Sums<'a> {
 
     fn add_row(&mut self, from: Source, row: &RollupRow) {
         let demand = Demand {
-            cost: row.cost.total(),
-            input_tokens: row.usage.input_tokens,
-            output_tokens: row.usage.output_tokens,
+            cost: row.sums.cost.total(),
+            input_tokens: row.sums.usage.input_tokens,
+            output_tokens: row.sums.usage.output_tokens,
         };
-        let [.., rejected] = row.outcomes;
+        let [.., rejected] = row.sums.outcomes;
         let model = row.model.as_ref().map_or("", |model| model.as_str());
         let who = (&*row.lineage, row.key.as_ref());
         self.add(
@@ -207,7 +207,7 @@ impl<'a> Sums<'a> {
             who,
             model,
             &demand,
-            row.requests.saturating_sub(rejected),
+            row.sums.requests.saturating_sub(rejected),
         );
     }
 

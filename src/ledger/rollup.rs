@@ -14,24 +14,41 @@ pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Milliseconds of a day.
 pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// The figures of one rollup row.
+/// What was used and what it cost: the figures of a rollup row, and of whatever is added up from rows.
 ///
 /// A correction adds its signed cost and counts as no request. Its usage is a difference too, but tokens are counts
 /// that never fall: corrections of usage are booked with the tokens that were missed, and none for what was too much.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Sums {
-    pub(super) requests: u64,
-    pub(super) unpriced_requests: i64,
-    pub(super) outcomes: [u64; 5],
-    pub(super) retries: u64,
-    pub(super) usage: Usage,
-    pub(super) cost: CostByClass,
-    pub(super) undiscounted: Money,
-    pub(super) client_closed_cost: Money,
-    pub(super) failed_cost: Money,
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Entries that are no corrections.
+    pub requests: u64,
+    /// Of these, with something used and no price: the sum of [`Entry::unpriced_delta`]. Below zero in a row that holds
+    /// only the corrections of another row's entries (a correction's own tokens put it in band 0).
+    pub unpriced_requests: i64,
+    /// Of these, by outcome, in the order of [`Outcome::ALL`].
+    pub outcomes: [u64; 5],
+    /// Upstream calls beyond the first.
+    pub retries: u64,
+    /// Tokens.
+    pub usage: Usage,
+    /// Cost by class.
+    pub cost: CostByClass,
+    /// Cost without caches and discounts.
+    pub undiscounted: Money,
+    /// Cost of entries that ended `client_closed`.
+    pub client_closed_cost: Money,
+    /// Cost of entries that ended `upstream_failed` or `interrupted`.
+    pub failed_cost: Money,
 }
 
 impl Sums {
+    /// The sums of one entry.
+    pub(super) fn of(entry: &Entry) -> Sums {
+        let mut sums = Sums::default();
+        sums.add_entry(entry);
+        sums
+    }
+
     /// Adds one entry.
     pub(super) fn add_entry(&mut self, entry: &Entry) {
         self.unpriced_requests += entry.unpriced_delta();
@@ -50,21 +67,6 @@ impl Sums {
             Outcome::UpstreamFailed | Outcome::Interrupted => self.failed_cost += entry.cost_usd(),
             Outcome::Completed | Outcome::Rejected => {}
         }
-    }
-
-    /// Adds other sums.
-    pub(super) fn add(&mut self, other: &Sums) {
-        self.requests += other.requests;
-        self.unpriced_requests += other.unpriced_requests;
-        for (count, more) in self.outcomes.iter_mut().zip(other.outcomes) {
-            *count += more;
-        }
-        self.retries += other.retries;
-        self.usage += other.usage;
-        self.cost += other.cost;
-        self.undiscounted += other.undiscounted;
-        self.client_closed_cost += other.client_closed_cost;
-        self.failed_cost += other.failed_cost;
     }
 
     /// As bytes: a sum of money may leave 64 bits, and most figures are zero.
@@ -100,6 +102,22 @@ impl Sums {
         sums.client_closed_cost = Money::from_picos(from.signed()?);
         sums.failed_cost = Money::from_picos(from.signed()?);
         from.rest.is_empty().then_some(sums)
+    }
+}
+
+impl std::ops::AddAssign<&Sums> for Sums {
+    fn add_assign(&mut self, other: &Sums) {
+        self.requests += other.requests;
+        self.unpriced_requests += other.unpriced_requests;
+        for (count, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *count += more;
+        }
+        self.retries += other.retries;
+        self.usage += other.usage;
+        self.cost += other.cost;
+        self.undiscounted += other.undiscounted;
+        self.client_closed_cost += other.client_closed_cost;
+        self.failed_cost += other.failed_cost;
     }
 }
 

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::entry::{Entry, Outcome};
+pub use super::rollup::Sums;
 use crate::ids::{AccountId, KeyId, ModelName, PlanId, RequestId, UpstreamId};
 use crate::money::Money;
-use crate::price::CostByClass;
 use crate::secret::KeyDigest;
-use crate::tokens::Usage;
 
 /// Why a store did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -104,25 +103,8 @@ pub struct RollupRow {
     /// The band of `input_tokens` that the requests fall in, see [`input_band`]: prices with a long-context tier can
     /// then be applied to sums.
     pub input_band: u8,
-    /// Entries that are no corrections.
-    pub requests: u64,
-    /// Of these, with something used and no price: the sum of [`Entry::unpriced_delta`]. Below zero in a row that holds
-    /// only the corrections of another row's entries (a correction's own tokens put it in band 0).
-    pub unpriced_requests: i64,
-    /// Of these, by outcome, in the order of [`Outcome::ALL`].
-    pub outcomes: [u64; 5],
-    /// Upstream calls beyond the first.
-    pub retries: u64,
-    /// Tokens.
-    pub usage: Usage,
-    /// Cost by class.
-    pub cost: CostByClass,
-    /// Cost without caches and discounts.
-    pub undiscounted: Money,
-    /// Cost of entries that ended `client_closed`.
-    pub client_closed_cost: Money,
-    /// Cost of entries that ended `upstream_failed` or `interrupted`.
-    pub failed_cost: Money,
+    /// What was used and what it cost.
+    pub sums: Sums,
 }
 
 impl RollupRow {
@@ -131,14 +113,6 @@ impl RollupRow {
         const HOUR_MS: i64 = 3_600_000;
         let started_ms = entry.started_at.as_millisecond();
         let hour_ms = started_ms - started_ms.rem_euclid(HOUR_MS);
-        let counted = u64::from(entry.corrects.is_none());
-        let cost_of = |outcomes: &[Outcome]| {
-            if outcomes.contains(&entry.outcome) {
-                entry.cost_usd()
-            } else {
-                Money::ZERO
-            }
-        };
         RollupRow {
             start: Timestamp::from_millisecond(hour_ms).unwrap_or(entry.started_at),
             lineage: Arc::clone(&entry.lineage),
@@ -149,16 +123,7 @@ impl RollupRow {
             upstream: entry.upstream.clone(),
             service_tier: entry.service_tier.clone(),
             input_band: input_band(entry.usage.input_tokens),
-            requests: counted,
-            unpriced_requests: entry.unpriced_delta(),
-            outcomes: Outcome::ALL
-                .map(|outcome| if outcome == entry.outcome { counted } else { 0 }),
-            retries: u64::from(entry.retries),
-            usage: entry.usage,
-            cost: entry.cost,
-            undiscounted: entry.undiscounted,
-            client_closed_cost: cost_of(&[Outcome::ClientClosed]),
-            failed_cost: cost_of(&[Outcome::UpstreamFailed, Outcome::Interrupted]),
+            sums: Sums::of(entry),
         }
     }
 }

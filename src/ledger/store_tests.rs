@@ -136,8 +136,8 @@ pub(crate) fn an_entry_that_is_given_twice_is_kept_and_counted_once(store: &dyn 
     assert_eq!(everything(store), entries);
     for grain in [Grain::Hour, Grain::Day] {
         let rows = rollup(store, grain);
-        assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), 10);
-        let cost: Money = rows.iter().map(|row| row.cost.total()).sum();
+        assert_eq!(rows.iter().map(|row| row.sums.requests).sum::<u64>(), 10);
+        let cost: Money = rows.iter().map(|row| row.sums.cost.total()).sum();
         assert_eq!(cost, entries.iter().map(Entry::cost_usd).sum());
     }
     assert_eq!(store.approximate_entries().unwrap(), 10);
@@ -180,35 +180,27 @@ fn naive(entries: &[Entry], grain: Grain) -> BTreeMap<String, RollupRow> {
             upstream: entry.upstream.clone().filter(|_| hour),
             service_tier: entry.service_tier.clone(),
             input_band: u8::try_from(band).unwrap(),
-            requests: 0,
-            unpriced_requests: 0,
-            outcomes: [0; 5],
-            retries: 0,
-            usage: Default::default(),
-            cost: Default::default(),
-            undiscounted: Money::ZERO,
-            client_closed_cost: Money::ZERO,
-            failed_cost: Money::ZERO,
+            sums: Default::default(),
         };
         let row = rows.entry(label(&empty)).or_insert(empty);
         if entry.corrects.is_none() {
-            row.requests += 1;
+            row.sums.requests += 1;
             let unpriced = entry.priced_by.is_empty() && entry.usage_source != UsageSource::None;
-            row.unpriced_requests += i64::from(unpriced);
+            row.sums.unpriced_requests += i64::from(unpriced);
             let outcome = Outcome::ALL
                 .iter()
                 .position(|outcome| *outcome == entry.outcome)
                 .unwrap();
-            row.outcomes[outcome] += 1;
-            row.retries += u64::from(entry.retries);
+            row.sums.outcomes[outcome] += 1;
+            row.sums.retries += u64::from(entry.retries);
         }
-        row.usage += entry.usage;
-        row.cost += entry.cost;
-        row.undiscounted += entry.undiscounted;
+        row.sums.usage += entry.usage;
+        row.sums.cost += entry.cost;
+        row.sums.undiscounted += entry.undiscounted;
         match entry.outcome {
-            Outcome::ClientClosed => row.client_closed_cost += entry.cost.total(),
+            Outcome::ClientClosed => row.sums.client_closed_cost += entry.cost.total(),
             Outcome::UpstreamFailed | Outcome::Interrupted => {
-                row.failed_cost += entry.cost.total();
+                row.sums.failed_cost += entry.cost.total();
             }
             Outcome::Completed | Outcome::Rejected => {}
         }
@@ -267,9 +259,12 @@ pub(crate) fn a_correction_changes_cost_and_no_count(store: &dyn Store) {
     store.append(&[entry.clone(), correction]).unwrap();
     let rows = rollup(store, Grain::Day);
     assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].requests, 1);
-    assert_eq!(rows[0].usage, entry.usage);
-    assert_eq!(rows[0].cost.total(), entry.cost_usd() - entry.cost.input);
+    assert_eq!(rows[0].sums.requests, 1);
+    assert_eq!(rows[0].sums.usage, entry.usage);
+    assert_eq!(
+        rows[0].sums.cost.total(),
+        entry.cost_usd() - entry.cost.input
+    );
 }
 
 pub(crate) fn a_late_price_takes_an_entry_out_of_the_unpriced(store: &dyn Store) {
@@ -277,7 +272,7 @@ pub(crate) fn a_late_price_takes_an_entry_out_of_the_unpriced(store: &dyn Store)
     entry.priced_by = Vec::new();
     entry.cost = Default::default();
     store.append(std::slice::from_ref(&entry)).unwrap();
-    assert_eq!(rollup(store, Grain::Day)[0].unpriced_requests, 1);
+    assert_eq!(rollup(store, Grain::Day)[0].sums.unpriced_requests, 1);
     let mut correction = sample(1);
     correction.id = RequestId::new();
     correction.corrects = Some(entry.id);
@@ -286,8 +281,11 @@ pub(crate) fn a_late_price_takes_an_entry_out_of_the_unpriced(store: &dyn Store)
     store.append(&[correction]).unwrap();
     for grain in [Grain::Hour, Grain::Day] {
         let rows = rollup(store, grain);
-        assert_eq!((rows[0].requests, rows[0].unpriced_requests), (1, 0));
-        assert_eq!(rows[0].cost, sample(1).cost);
+        assert_eq!(
+            (rows[0].sums.requests, rows[0].sums.unpriced_requests),
+            (1, 0)
+        );
+        assert_eq!(rows[0].sums.cost, sample(1).cost);
     }
 }
 
@@ -308,7 +306,10 @@ pub(crate) fn sums_beyond_64_bits_stay_exact(store: &dyn Store) {
     }
     assert_eq!(everything(store), entries);
     for grain in [Grain::Hour, Grain::Day] {
-        let sum: Money = rollup(store, grain).iter().map(|row| row.cost.output).sum();
+        let sum: Money = rollup(store, grain)
+            .iter()
+            .map(|row| row.sums.cost.output)
+            .sum();
         assert_eq!(sum.to_string(), "-25999999.999999999997");
     }
 }

@@ -350,18 +350,18 @@ impl Booked {
         let ended = |wanted: &[Outcome]| -> u64 {
             Outcome::ALL
                 .iter()
-                .zip(row.outcomes)
+                .zip(row.sums.outcomes)
                 .filter(|(outcome, _)| wanted.contains(outcome))
                 .map(|(_, count)| count)
                 .sum()
         };
         let rejected = ended(&[Outcome::Rejected]);
         Booked {
-            cost_usd: row.cost.total(),
-            input_tokens: row.usage.input_tokens,
-            output_tokens: row.usage.output_tokens,
-            requests: row.requests.saturating_sub(rejected),
-            unpriced_requests: u64::try_from(row.unpriced_requests).unwrap_or(0),
+            cost_usd: row.sums.cost.total(),
+            input_tokens: row.sums.usage.input_tokens,
+            output_tokens: row.sums.usage.output_tokens,
+            requests: row.sums.requests.saturating_sub(rejected),
+            unpriced_requests: u64::try_from(row.sums.unpriced_requests).unwrap_or(0),
             broken_requests: ended(&[
                 Outcome::ClientClosed,
                 Outcome::UpstreamFailed,

@@ -7,8 +7,9 @@ use super::days::{date_of, day_start, timestamp_of};
 use super::forecast::{METHOD, Variance};
 use super::ratio::ratio;
 use super::report::{BreakEven, CostLines, Hidden, Projected, Row};
-use super::tally::{Daily, Part, Sums};
+use super::tally::{Daily, Part};
 use super::worth::Worth;
+use crate::ledger::store::Sums;
 use crate::money::Money;
 use crate::period::WindowSpan;
 

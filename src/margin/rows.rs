@@ -10,8 +10,9 @@ use super::days::{date_of, day_number, day_span, day_start};
 use super::forecast::{Rate, Variance};
 use super::report::{Row, Unallocated};
 use super::row::{Line, row};
-use super::tally::{Daily, Pair, Sums, Tally};
+use super::tally::{Daily, Pair, Tally};
 use super::worth::{Worth, ahead, recognised};
+use crate::ledger::store::Sums;
 use crate::money::Money;
 use crate::period::WindowSpan;
 

@@ -7,10 +7,8 @@ use super::By;
 use super::books::Books;
 use super::days::{date_of, day_number, day_start};
 use crate::ids::{AccountId, PlanId};
-use crate::ledger::store::RollupRow;
+use crate::ledger::store::{RollupRow, Sums};
 use crate::money::Money;
-use crate::price::CostByClass;
-use crate::tokens::Usage;
 
 /// Sums of a report in the making.
 pub(super) struct Tally {
@@ -24,8 +22,8 @@ pub(super) struct Tally {
     cells: Vec<Cell>,
     cell_index: HashMap<(u32, u32), u32>,
     unpriced: HashMap<Box<str>, i64>,
-    /// The account, plan and pair of the row before: rows mostly come account by account.
-    last: Option<(AccountId, PlanId, u32)>,
+    /// The accounts, plan and pair of the row before: rows mostly come account by account, and share their texts.
+    last: Option<(Arc<[AccountId]>, PlanId, u32)>,
 }
 
 /// Where a row lies.
@@ -61,29 +59,6 @@ pub(super) struct Cell {
     pub(super) sums: Sums,
     /// Day by day; empty in a report by day.
     pub(super) daily: Daily,
-}
-
-/// What was used and what it cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
-    /// As in [`RollupRow`].
-    pub(super) requests: u64,
-    /// As in [`RollupRow`].
-    pub(super) unpriced_requests: i64,
-    /// As in [`RollupRow`].
-    pub(super) outcomes: [u64; 5],
-    /// As in [`RollupRow`].
-    pub(super) retries: u64,
-    /// As in [`RollupRow`].
-    pub(super) usage: Usage,
-    /// As in [`RollupRow`].
-    pub(super) cost: CostByClass,
-    /// As in [`RollupRow`].
-    pub(super) undiscounted: Money,
-    /// As in [`RollupRow`].
-    pub(super) client_closed_cost: Money,
-    /// As in [`RollupRow`].
-    pub(super) failed_cost: Money,
 }
 
 /// Cost and tokens day by day.
@@ -149,7 +124,7 @@ impl Tally {
                 if part == Part::Within {
                     let report_row = self.day_row(day_number(row.start.as_millisecond()));
                     let cell = self.cell(report_row, pair);
-                    cell.sums.add(row);
+                    cell.sums += &row.sums;
                 }
             }
             By::Model => self.add_named(row.model.as_ref().map(|id| id.as_str()), pair, row, part),
@@ -224,16 +199,17 @@ impl Tally {
         if let Some(pair) = self.pairs.get_mut(pair as usize) {
             pair.daily.add(day, part, row);
             if part == Part::Within {
-                pair.sums.add(row);
+                pair.sums += &row.sums;
             }
         }
-        if part == Part::Within && row.unpriced_requests != 0 {
+        if part == Part::Within && row.sums.unpriced_requests != 0 {
             let model = row.served_model.as_ref().or(row.model.as_ref());
             let name = model.map_or(NONE, |model| model.as_str());
             match self.unpriced.get_mut(name) {
-                Some(count) => *count += row.unpriced_requests,
+                Some(count) => *count += row.sums.unpriced_requests,
                 None => {
-                    self.unpriced.insert(name.into(), row.unpriced_requests);
+                    self.unpriced
+                        .insert(name.into(), row.sums.unpriced_requests);
                 }
             }
         }
@@ -246,22 +222,21 @@ impl Tally {
         let cell = self.cell(report_row, pair);
         cell.daily.add(day, part, row);
         if part == Part::Within {
-            cell.sums.add(row);
+            cell.sums += &row.sums;
         }
     }
 
     fn pair_of(&mut self, row: &RollupRow) -> u32 {
-        let none = AccountId::from(NONE);
-        let account = row.lineage.last().unwrap_or(&none);
-        if let Some((last_account, last_plan, pair)) = &self.last
-            && last_account == account
+        if let Some((last_lineage, last_plan, pair)) = &self.last
+            && Arc::ptr_eq(last_lineage, &row.lineage)
             && *last_plan == row.plan
         {
             return *pair;
         }
-        let index = self.accounts.index(account.as_str());
+        let account = row.lineage.last().map_or(NONE, |account| account.as_str());
+        let index = self.accounts.index(account);
         let pair = self.pair(index, row.plan.as_str());
-        self.last = Some((account.clone(), row.plan.clone(), pair));
+        self.last = Some((Arc::clone(&row.lineage), row.plan.clone(), pair));
         pair
     }
 
@@ -302,6 +277,12 @@ impl Tally {
         // The index was made from this very vector, which only grows.
         #[expect(clippy::indexing_slicing, reason = "indexes are made from the vector")]
         &mut self.cells[index as usize]
+    }
+
+    /// Makes a tally by plan one by account: both have the same sums.
+    pub(super) fn turn_to_accounts(&mut self) {
+        debug_assert_eq!(self.by, By::Plan);
+        self.by = By::Account;
     }
 
     /// What the report's rows are.
@@ -356,45 +337,13 @@ impl Tally {
     }
 }
 
-impl Sums {
-    fn add(&mut self, row: &RollupRow) {
-        self.requests += row.requests;
-        self.unpriced_requests += row.unpriced_requests;
-        for (sum, count) in self.outcomes.iter_mut().zip(row.outcomes) {
-            *sum += count;
-        }
-        self.retries += row.retries;
-        self.usage += row.usage;
-        self.cost += row.cost;
-        self.undiscounted += row.undiscounted;
-        self.client_closed_cost += row.client_closed_cost;
-        self.failed_cost += row.failed_cost;
-    }
-}
-
-impl std::ops::AddAssign<&Sums> for Sums {
-    fn add_assign(&mut self, other: &Sums) {
-        self.requests += other.requests;
-        self.unpriced_requests += other.unpriced_requests;
-        for (sum, count) in self.outcomes.iter_mut().zip(other.outcomes) {
-            *sum += count;
-        }
-        self.retries += other.retries;
-        self.usage += other.usage;
-        self.cost += other.cost;
-        self.undiscounted += other.undiscounted;
-        self.client_closed_cost += other.client_closed_cost;
-        self.failed_cost += other.failed_cost;
-    }
-}
-
 impl Daily {
     /// No days.
     pub(super) const NONE: Daily = Daily(Vec::new());
 
     fn add(&mut self, day: i32, part: Part, row: &RollupRow) {
-        let cost = row.cost.total();
-        let tokens = row.usage.total_tokens();
+        let cost = row.sums.cost.total();
+        let tokens = row.sums.usage.total_tokens();
         match self.0.last_mut() {
             Some(last) if last.day == day && last.part == part => {
                 last.cost += cost;

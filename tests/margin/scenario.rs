@@ -327,6 +327,8 @@ fn every_figure_agrees_with_the_same_figure_computed_another_way() {
                 &spent(&world, range, |entry| vec![entry.plan.to_string()]),
             );
             let accounts = of(By::Account);
+            let both = weir::margin::plans_and_accounts(&*world.store, &books, range, at(NOW));
+            assert_eq!(both.unwrap(), (plans.clone(), accounts.clone()));
             let account = |entry: &Entry| vec![entry.account().unwrap().to_string()];
             let costs = spent(&world, range, account);
             check_costs(&accounts, &costs);

@@ -111,10 +111,10 @@ async fn list(State(console): State<Arc<Console>>, ask: Ask) -> Result<Response,
                     return;
                 }
                 let sum = sums.entry(by.of(row)).or_default();
-                sum.requests += row.requests;
-                sum.unpriced += row.unpriced_requests;
-                sum.usage += row.usage;
-                sum.cost += row.cost;
+                sum.requests += row.sums.requests;
+                sum.unpriced += row.sums.unpriced_requests;
+                sum.usage += row.sums.usage;
+                sum.cost += row.sums.cost;
             })?;
             Ok(sums.into_iter().collect::<Vec<_>>())
         })

@@ -127,7 +127,7 @@ pub(super) async fn add(
     }
     let mut days: HashMap<DayKey, Sums> = HashMap::default();
     for (key, sums) in &hours {
-        days.entry(key.day()).or_default().add(sums);
+        *days.entry(key.day()).or_default() += sums;
     }
     let hours = sorted(hours)
         .into_iter()
@@ -283,21 +283,23 @@ fn rollup(
         upstream: None,
         service_tier: some(cells.get()?).map(|tier| shared.text(tier)),
         input_band: u8::try_from(cells.get::<i16>()?).unwrap_or(0),
-        requests: count(cells.get()?),
-        unpriced_requests: cells.get()?,
-        outcomes: [
-            count(cells.get()?),
-            count(cells.get()?),
-            count(cells.get()?),
-            count(cells.get()?),
-            count(cells.get()?),
-        ],
-        retries: count(cells.get()?),
-        usage: cells.usage()?,
-        cost: cells.cost()?,
-        undiscounted: cells.get::<Picos>()?.0,
-        client_closed_cost: cells.get::<Picos>()?.0,
-        failed_cost: cells.get::<Picos>()?.0,
+        sums: Sums {
+            requests: count(cells.get()?),
+            unpriced_requests: cells.get()?,
+            outcomes: [
+                count(cells.get()?),
+                count(cells.get()?),
+                count(cells.get()?),
+                count(cells.get()?),
+                count(cells.get()?),
+            ],
+            retries: count(cells.get()?),
+            usage: cells.usage()?,
+            cost: cells.cost()?,
+            undiscounted: cells.get::<Picos>()?.0,
+            client_closed_cost: cells.get::<Picos>()?.0,
+            failed_cost: cells.get::<Picos>()?.0,
+        },
     };
     if grain == Grain::Hour {
         rollup.key = some(cells.get()?).map(KeyId::from);

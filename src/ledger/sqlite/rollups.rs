@@ -90,7 +90,7 @@ pub(super) fn add(
 ) -> Result<(), StoreError> {
     let mut days: HashMap<DayKey, Sums> = HashMap::default();
     for (key, sums) in &hours {
-        days.entry(key.day()).or_default().add(sums);
+        *days.entry(key.day()).or_default() += sums;
     }
     let mut hour_table = Table::open(
         transaction,
@@ -141,7 +141,7 @@ impl<'c> Table<'c> {
             .optional()
             .map_err(failed)?;
         if let Some(before) = before {
-            sums.add(&before?);
+            sums += &before?;
         }
         self.encoded.clear();
         sums.encode(&mut self.encoded);
@@ -199,7 +199,6 @@ pub(super) fn read(
     };
     while let Some(row) = rows.next().map_err(failed)? {
         let number = |column| row.get::<_, i64>(column).map_err(failed);
-        let sums = decode(row, 4)?;
         let mut rollup = RollupRow {
             start: ids.start(number(0)?, unit_ms)?,
             lineage: ids.lineage(number(1)?)?,
@@ -210,15 +209,7 @@ pub(super) fn read(
             upstream: None,
             service_tier: ids.other(number(6)?)?,
             input_band: row.get(7).map_err(failed)?,
-            requests: sums.requests,
-            unpriced_requests: sums.unpriced_requests,
-            outcomes: sums.outcomes,
-            retries: sums.retries,
-            usage: sums.usage,
-            cost: sums.cost,
-            undiscounted: sums.undiscounted,
-            client_closed_cost: sums.client_closed_cost,
-            failed_cost: sums.failed_cost,
+            sums: decode(row, 4)?,
         };
         if grain == Grain::Hour {
             rollup.key = ids.key(number(8)?)?;

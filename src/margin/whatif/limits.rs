@@ -157,10 +157,14 @@ impl<'a> Gauge<'a> {
                 None => self.uses.entry(account.clone()).or_default(),
             };
             let used = slots.entry(slot).or_default();
-            used.cost += row.cost.total();
-            used.input_tokens = used.input_tokens.saturating_add(row.usage.input_tokens);
-            used.output_tokens = used.output_tokens.saturating_add(row.usage.output_tokens);
-            used.requests += row.requests.saturating_sub(rejected(row));
+            used.cost += row.sums.cost.total();
+            used.input_tokens = used
+                .input_tokens
+                .saturating_add(row.sums.usage.input_tokens);
+            used.output_tokens = used
+                .output_tokens
+                .saturating_add(row.sums.usage.output_tokens);
+            used.requests += row.sums.requests.saturating_sub(rejected(row));
         }
     }
 
@@ -364,36 +368,37 @@ impl Replay {
             return row;
         };
         let mut row = row.into_owned();
-        row.cost = CostByClass {
-            input: share.of_money(row.cost.input),
-            cache_read_input: share.of_money(row.cost.cache_read_input),
-            cache_write_input: share.of_money(row.cost.cache_write_input),
-            media_input: share.of_money(row.cost.media_input),
-            output: share.of_money(row.cost.output),
-            reasoning_output: share.of_money(row.cost.reasoning_output),
-            media_output: share.of_money(row.cost.media_output),
-            other: share.of_money(row.cost.other),
+        row.sums.cost = CostByClass {
+            input: share.of_money(row.sums.cost.input),
+            cache_read_input: share.of_money(row.sums.cost.cache_read_input),
+            cache_write_input: share.of_money(row.sums.cost.cache_write_input),
+            media_input: share.of_money(row.sums.cost.media_input),
+            output: share.of_money(row.sums.cost.output),
+            reasoning_output: share.of_money(row.sums.cost.reasoning_output),
+            media_output: share.of_money(row.sums.cost.media_output),
+            other: share.of_money(row.sums.cost.other),
         };
-        row.undiscounted = share.of_money(row.undiscounted);
-        row.client_closed_cost = share.of_money(row.client_closed_cost);
-        row.failed_cost = share.of_money(row.failed_cost);
-        row.usage = row
+        row.sums.undiscounted = share.of_money(row.sums.undiscounted);
+        row.sums.client_closed_cost = share.of_money(row.sums.client_closed_cost);
+        row.sums.failed_cost = share.of_money(row.sums.failed_cost);
+        row.sums.usage = row
+            .sums
             .usage
             .zip(&Usage::default(), |count, _| share.of_count(count));
-        row.retries = share.of_count(row.retries);
-        let unpriced = u64::try_from(row.unpriced_requests).unwrap_or(0);
-        row.unpriced_requests = i64::try_from(share.of_count(unpriced)).unwrap_or(0);
+        row.sums.retries = share.of_count(row.sums.retries);
+        let unpriced = u64::try_from(row.sums.unpriced_requests).unwrap_or(0);
+        row.sums.unpriced_requests = i64::try_from(share.of_count(unpriced)).unwrap_or(0);
         let mut served = 0;
-        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.outcomes) {
+        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.sums.outcomes) {
             if *outcome != Outcome::Rejected {
                 *count = share.of_count(*count);
                 served += *count;
             }
         }
         // What is not served is refused: it stays a request.
-        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.outcomes) {
+        for (outcome, count) in Outcome::ALL.iter().zip(&mut row.sums.outcomes) {
             if *outcome == Outcome::Rejected {
-                *count = row.requests.saturating_sub(served);
+                *count = row.sums.requests.saturating_sub(served);
             }
         }
         Cow::Owned(row)

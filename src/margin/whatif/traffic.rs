@@ -104,17 +104,17 @@ impl<'a> Traffic<'a> {
             return Cow::Borrowed(row);
         };
         let usage = match self.cache_hit_ppm {
-            Some(ppm) => with_cache_hits(&row.usage, ppm),
-            None => row.usage,
+            Some(ppm) => with_cache_hits(&row.sums.usage, ppm),
+            None => row.sums.usage,
         };
-        if target.name.is_none() && !target.is_other && usage == row.usage {
+        if target.name.is_none() && !target.is_other && usage == row.sums.usage {
             return Cow::Borrowed(row);
         }
         let day = date_of(row.start.as_millisecond());
         let Some(price) = self.price_on(&target.entry, day) else {
             return Cow::Borrowed(row);
         };
-        let requests = row.requests.saturating_sub(rejected(row));
+        let requests = row.sums.requests.saturating_sub(rejected(row));
         let each = input_tokens_in(row.input_band);
         // Sums of a day lie far within 128 bits; a cost that did not would have been refused when it was booked.
         let Ok(cost) = price.cost_of_many(&usage, row.service_tier.as_deref(), requests, each)
@@ -122,11 +122,11 @@ impl<'a> Traffic<'a> {
             return Cow::Borrowed(row);
         };
         let mut changed = row.clone();
-        changed.usage = usage;
-        changed.cost = cost.by_class;
-        changed.undiscounted = cost.undiscounted;
-        changed.unpriced_requests = 0;
-        let before = row.cost.total();
+        changed.sums.usage = usage;
+        changed.sums.cost = cost.by_class;
+        changed.sums.undiscounted = cost.undiscounted;
+        changed.sums.unpriced_requests = 0;
+        let before = row.sums.cost.total();
         let scaled = |part: crate::money::Money| {
             let scaled = cost
                 .by_class
@@ -134,8 +134,8 @@ impl<'a> Traffic<'a> {
                 .mul_ratio(part.picos(), before.picos());
             scaled.unwrap_or(part)
         };
-        changed.client_closed_cost = scaled(row.client_closed_cost);
-        changed.failed_cost = scaled(row.failed_cost);
+        changed.sums.client_closed_cost = scaled(row.sums.client_closed_cost);
+        changed.sums.failed_cost = scaled(row.sums.failed_cost);
         if let Some(name) = &target.name {
             changed.model = Some(name.clone());
             changed.served_model = Some(name.clone());
@@ -209,7 +209,7 @@ impl<'a> Traffic<'a> {
 pub(super) fn rejected(row: &RollupRow) -> u64 {
     Outcome::ALL
         .iter()
-        .zip(row.outcomes)
+        .zip(row.sums.outcomes)
         .filter(|(outcome, _)| **outcome == Outcome::Rejected)
         .map(|(_, count)| count)
         .sum()
