@@ -1,10 +1,13 @@
 //! Admission: a request reserves the most that it can use on every limit that it counts against, or goes no further.
 //!
 //! A request that states no maximum must not lock up a whole budget. Where its worst case is small beside the limit it
-//! is reserved as it is. Where it is not, or does not fit, admission reserves what such requests have needed so far and
-//! sends that along as the maximum: the upstream then ends the answer itself with the dialect's `length` stop, and the
-//! limit holds all the same.
+//! is reserved as it is. Where it is not, or does not fit, admission reserves what such requests have needed so far. A
+//! stream is then counted as it passes and its reservation extended in steps ([`Allowance`]); when no limit has room for
+//! another, the gateway ends it with the dialect's `length` stop. An answer that cannot be followed (one that is no
+//! stream, or of a model that thinks unseen) is bounded by its upstream: the reservation is sent along as its maximum.
+//! Either way the limit holds.
 
+mod allowance;
 mod habits;
 mod limit_headers;
 mod refusal;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+pub use allowance::{Allowance, Cut, Extending, Room};
 pub use habits::Habits;
 pub use limit_headers::LimitHeaders;
 pub use reservation::Admission;
@@ -24,7 +28,7 @@ use crate::dialect::ask::Ask;
 use crate::dialect::error_body::Code;
 use crate::dialect::splice::{self, Edit};
 use crate::dialect::{Dialect, Endpoint};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Origin};
 use crate::identify::Caller;
 use crate::ids::{ModelName, RequestId};
 use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
@@ -69,6 +73,8 @@ pub struct Admitted {
     pub edits: Vec<Edit>,
     /// What the client is told of its limits.
     pub headers: LimitHeaders,
+    /// Set for a stream that has less reserved than it may need.
+    pub allowance: Option<Box<Allowance>>,
 }
 
 /// An answer that would need more than this share of a limit is not reserved at its worst case.
@@ -92,7 +98,8 @@ pub async fn admit(
         .chain(&caller.member.account.id, &caller.key.id)
         .ok_or_else(|| Refusal::new(Code::Internal, "The account has just been removed."))?;
     let asked = applicant.ask.model.as_ref().map_or("", ModelName::as_str);
-    let mut bounds = chain.bounds(asked, Timestamp::now());
+    let admitted_at = Timestamp::now();
+    let mut bounds = chain.bounds(asked, admitted_at);
     let mut served = Served::new(snapshot, &applicant, route, None)?;
     let mut cap = None;
     let mut downgraded = false;
@@ -119,6 +126,13 @@ pub async fn admit(
                     reserved.demand,
                     served.price.clone(),
                     served.habit(&applicant),
+                    Origin {
+                        generation: snapshot.generation,
+                        lineage: Arc::clone(chain.lineage()),
+                        key: caller.key.id.clone(),
+                        model: applicant.ask.model.clone(),
+                        at: admitted_at,
+                    },
                 );
                 return Ok(Admitted {
                     admission,
@@ -127,6 +141,7 @@ pub async fn admit(
                     model: served.model,
                     edits,
                     headers,
+                    allowance: reserved.allowance,
                 });
             }
             Err(ReserveError::Denied(denied)) => denied,
@@ -254,6 +269,8 @@ struct Reserved {
     demand: Demand,
     /// The maximum that must be sent along so that the reservation holds.
     capped: Option<u64>,
+    /// Or what is needed to hold a stream to it.
+    allowance: Option<Box<Allowance>>,
 }
 
 /// Reserves the worst case where that is cheap, else a tighter one.
@@ -316,6 +333,7 @@ async fn reserve(
                 return Ok(Reserved {
                     demand: generous,
                     capped: None,
+                    allowance: None,
                 });
             }
             Err(ReserveError::Denied(_)) => {}
@@ -334,15 +352,58 @@ async fn reserve(
     } else {
         output_max
     };
-    let tight = demand(input, output);
-    gateway
+    let followed = adaptive && can_be_followed(applicant, name);
+    let mut tight = demand(input, output);
+    let mut reserved = gateway
         .quota
         .reserve_or_wait(id, bounds, &tight, open_at_most, Timestamp::now)
-        .await?;
+        .await;
+    if followed
+        && output > habits::LEAST
+        && matches!(&reserved, Err(ReserveError::Denied(denied)) if denied.settled)
+    {
+        // The rest of a limit is still good for a short answer.
+        tight = demand(input, habits::LEAST);
+        let now = Timestamp::now();
+        let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
+        reserved = gateway
+            .quota
+            .reserve(id, bounds, &tight, now, expires)
+            .await;
+    }
+    reserved?;
+    let reserved_output = tight.output_tokens / choices;
+    let partial = adaptive && reserved_output < output_max;
+    let allowance = (partial && followed).then(|| {
+        let pricing = allowance::Pricing {
+            price: served.price.clone().or_else(|| served.likely.clone()),
+            input_tokens: input,
+            kinds,
+            tier: applicant.ask.service_tier.clone(),
+        };
+        let most = output_max.saturating_mul(choices);
+        let held = tight.output_tokens;
+        Box::new(Allowance::new(id, bounds, pricing, tokenizer, held, most))
+    });
     Ok(Reserved {
         demand: tight,
-        capped: (adaptive && output < output_max).then_some(output),
+        capped: (partial && !followed).then_some(reserved_output),
+        allowance,
     })
+}
+
+/// Whether what an answer costs can be seen as it passes, and the answer be ended where its limits end.
+fn can_be_followed(applicant: &Applicant<'_>, model: &str) -> bool {
+    let ask = applicant.ask;
+    let speaks = memchr::memmem::find(applicant.body, b"\"modalities\"").is_some();
+    let streams = matches!(
+        applicant.endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Messages
+            | Endpoint::Responses
+    );
+    streams && ask.stream && !ask.background && !speaks && !splice::may_think_unseen(model)
 }
 
 fn measures_output(measure: Measure) -> bool {

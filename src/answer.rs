@@ -4,6 +4,7 @@
 //! settles the request; the last bytes are held until its entry is in the journal.
 
 mod deadline;
+mod followed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,11 +17,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 
+use crate::admit::Room;
 use crate::exchange::{Exchange, Settled};
 use crate::ledger::Outcome;
 use crate::meter::{End, Meter};
 use crate::upstream::UpstreamBody;
 use deadline::Deadline;
+use followed::Followed;
 
 /// What arrived together leaves together, up to so many bytes in one write.
 const COALESCED_BYTES: usize = 64 * 1024;
@@ -96,6 +99,8 @@ pub struct Passing {
     upstream: Option<UpstreamBody>,
     meter: Option<Meter>,
     exchange: Option<Box<Exchange>>,
+    /// For a stream that is held to its reservation as it passes.
+    followed: Option<Box<Followed>>,
     /// The settlement, while it is not done (tokens are being counted).
     settling: Option<Pin<Box<dyn Future<Output = Settled> + Send>>>,
     settled: Option<Settled>,
@@ -171,16 +176,18 @@ impl Passing {
     /// The body of an answer whose head has come.
     pub fn new(
         upstream: UpstreamBody,
-        meter: Meter,
-        exchange: Box<Exchange>,
+        mut meter: Meter,
+        mut exchange: Box<Exchange>,
         unchanged: bool,
     ) -> Passing {
+        let followed = Followed::begin(&mut meter, &mut exchange);
         let deadline = Deadline::new(exchange.timeouts(), exchange.started());
         let tasks = exchange.tasks();
         Passing {
             upstream: Some(upstream),
             meter: Some(meter),
             exchange: Some(exchange),
+            followed,
             settling: None,
             settled: None,
             ready: Ready::Empty,
@@ -266,9 +273,14 @@ impl Passing {
             let Poll::Ready(settled) = settling.as_mut().poll(cx) else {
                 return Poll::Pending;
             };
-            self.settled = Some(settled);
             self.settling = None;
+            self.settled(settled);
             return Poll::Ready(());
+        }
+        if self.followed.is_some()
+            && let Some(polled) = self.poll_followed(cx)
+        {
+            return polled;
         }
         let Some(upstream) = &mut self.upstream else {
             self.ended.get_or_insert(Ok(()));
@@ -282,7 +294,9 @@ impl Passing {
                     Ok(data) => self.take(data),
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 }
-                if at_end {
+                if self.followed.is_some() {
+                    self.go_on_following(at_end.then_some(Ok(())), cx);
+                } else if at_end {
                     self.end(Ok(()), cx);
                 } else if self.meter.as_ref().is_some_and(Meter::is_complete) {
                     self.settle(End::Complete, Outcome::Completed, cx);
@@ -290,16 +304,16 @@ impl Passing {
                 Poll::Ready(())
             }
             Poll::Ready(Some(Err(error))) => {
-                self.end(Err(error.into()), cx);
+                self.ended_upstream(Err(error.into()), cx);
                 Poll::Ready(())
             }
             Poll::Ready(None) => {
-                self.end(Ok(()), cx);
+                self.ended_upstream(Ok(()), cx);
                 Poll::Ready(())
             }
             Poll::Pending => match self.deadline.poll(cx) {
                 Poll::Ready(bound) => {
-                    self.end(Err(AnswerError::Timeout(bound)), cx);
+                    self.ended_upstream(Err(AnswerError::Timeout(bound)), cx);
                     Poll::Ready(())
                 }
                 Poll::Pending => Poll::Pending,
@@ -309,6 +323,9 @@ impl Passing {
 
     /// Shows a chunk to the meter and puts what it leaves into line for the client.
     fn take(&mut self, data: Bytes) {
+        if let Some(followed) = &mut self.followed {
+            return followed.add(data);
+        }
         let Some(meter) = &mut self.meter else {
             self.ready.push(data);
             return;
@@ -316,6 +333,15 @@ impl Passing {
         self.ready.push(meter.push(data));
         if let Some(exchange) = self.exchange.as_mut().filter(|_| meter.saw_first_output()) {
             exchange.first_token();
+        }
+    }
+
+    /// The upstream has nothing more to say, but some of what it said may still be here.
+    fn ended_upstream(&mut self, result: Result<(), AnswerError>, cx: &mut Context<'_>) {
+        if self.followed.is_some() {
+            self.go_on_following(Some(result), cx);
+        } else {
+            self.end(result, cx);
         }
     }
 
@@ -349,9 +375,21 @@ impl Passing {
         let mut settling: Pin<Box<dyn Future<Output = Settled> + Send>> =
             Box::pin(exchange.settle(meter.finish(end), outcome));
         match settling.as_mut().poll(cx) {
-            Poll::Ready(settled) => self.settled = Some(settled),
+            Poll::Ready(settled) => self.settled(settled),
             Poll::Pending => self.settling = Some(settling),
         }
+    }
+
+    /// The settlement is done: what was to be said after it can be said.
+    fn settled(&mut self, settled: Settled) {
+        if let Some(end) = self
+            .followed
+            .take()
+            .and_then(|followed| followed.last_words(&settled))
+        {
+            self.ready.push(end);
+        }
+        self.settled = Some(settled);
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -375,13 +413,18 @@ impl Drop for Passing {
         if let Some(settling) = self.settling.take() {
             self.tasks.spawn(settling);
         }
-        let (Some(exchange), Some(mut meter)) = (self.exchange.take(), self.meter.take()) else {
+        let (Some(mut exchange), Some(mut meter)) = (self.exchange.take(), self.meter.take())
+        else {
             return;
         };
         let upstream = self.upstream.take();
+        if let Some(followed) = self.followed.take() {
+            exchange.allowance = followed.into_allowance(&mut meter);
+        }
         self.tasks.spawn(async move {
+            let time = exchange.drain_after_close();
             let end = match upstream {
-                Some(upstream) => read_on(upstream, &mut meter, exchange.drain_after_close()).await,
+                Some(upstream) => read_on(upstream, &mut meter, &mut exchange, time).await,
                 None => End::Complete,
             };
             exchange
@@ -391,8 +434,15 @@ impl Drop for Passing {
     }
 }
 
-/// Reads an answer that nobody waits for, for a bounded time.
-pub async fn read_on(mut upstream: UpstreamBody, meter: &mut Meter, time: Duration) -> End {
+/// Reads an answer that nobody waits for, for a bounded time, and no further than it has reserved.
+pub async fn read_on(
+    mut upstream: UpstreamBody,
+    meter: &mut Meter,
+    exchange: &mut Exchange,
+    time: Duration,
+) -> End {
+    let mut allowance = exchange.allowance.take();
+    let mut cut = None;
     let reading = async {
         while let Some(frame) = upstream.frame().await {
             let Ok(frame) = frame else {
@@ -404,10 +454,18 @@ pub async fn read_on(mut upstream: UpstreamBody, meter: &mut Meter, time: Durati
             if meter.is_complete() {
                 break;
             }
+            if let (Some(allowance), Some(output)) = (&mut allowance, meter.output())
+                && allowance.look(output) == Room::Out
+            {
+                cut = Some(allowance.cut_unseen());
+                return End::Aborted;
+            }
         }
         End::Complete
     };
-    tokio::time::timeout(time, reading)
+    let end = tokio::time::timeout(time, reading)
         .await
-        .unwrap_or(End::Aborted)
+        .unwrap_or(End::Aborted);
+    exchange.cut = cut;
+    end
 }

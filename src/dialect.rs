@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod error_body;
 pub(crate) mod json;
+pub mod length_stop;
 pub mod report;
 pub mod splice;
 

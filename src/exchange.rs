@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::task::TaskTracker;
 
-use crate::admit::Admission;
+use crate::admit::{Admission, Allowance, Cut};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
 use crate::dialect::Endpoint;
@@ -23,7 +23,7 @@ use crate::quota::Demand;
 use crate::request::Place;
 use crate::secret::SecretSha256;
 use crate::snapshot::Snapshot;
-use crate::tokens::UsageSource;
+use crate::tokens::{Usage, UsageSource};
 use crate::upstream::{Slot, Upstream};
 
 /// Everything that the end of a request needs. It is settled exactly once: [`Exchange::settle`] consumes it. It is large and
@@ -34,6 +34,10 @@ pub struct Exchange {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) slot: Option<Slot>,
     pub(crate) admission: Admission,
+    /// For a stream that has less reserved than it may need.
+    pub(crate) allowance: Option<Box<Allowance>>,
+    /// Set when the gateway ends the answer at its reservation.
+    pub(crate) cut: Option<Cut>,
     pub(crate) question: Question,
     /// The entry as far as it is known.
     pub(crate) entry: Entry,
@@ -48,6 +52,8 @@ pub struct Exchange {
 pub struct Settled {
     /// The exact cost.
     pub cost: Money,
+    /// The tokens.
+    pub usage: Usage,
 }
 
 impl Exchange {
@@ -99,7 +105,7 @@ impl Exchange {
         }
         self.note_served(&reading);
         let prices = Arc::clone(&self.snapshot.prices);
-        let measured = measure::measure(
+        let mut measured = measure::measure(
             &self.gateway.counter,
             &prices,
             &self.question,
@@ -107,6 +113,10 @@ impl Exchange {
             self.entry.status,
         )
         .await;
+        if let Some(cut) = self.cut.take() {
+            cut.apply(&mut measured);
+            self.entry.reason = Some(cut.reason());
+        }
         self.price(measured);
         self.close(outcome)
     }
@@ -254,6 +264,7 @@ impl Exchange {
             duration,
             first_token: this.first_token,
         };
+        let usage = entry.usage;
         let key = traffic_key(&this.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
         this.gateway.book(this.entry);
@@ -261,7 +272,7 @@ impl Exchange {
         this.gateway.metrics.observe(key, &observation);
         drop(this.in_flight);
         drop(this.place);
-        Settled { cost }
+        Settled { cost, usage }
     }
 }
 

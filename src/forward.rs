@@ -27,6 +27,7 @@ use crate::upstream::{Answer, Call, CallError, OutgoingBody, Upstream};
 const COLLECTED_BYTES: usize = 1024 * 1024;
 /// The pause before another try at an upstream, doubled each time.
 const BACKOFF: Duration = Duration::from_millis(100);
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// What goes out, once it is known where to.
 pub(crate) struct Outgoing {
@@ -70,6 +71,7 @@ pub(crate) async fn forward(
         rename,
         edits,
         headers: limit_headers,
+        allowance,
         model: _,
     } = admitted;
     let Some(first) = upstreams.first() else {
@@ -107,6 +109,8 @@ pub(crate) async fn forward(
             upstream: Arc::clone(first),
             slot: None,
             admission,
+            allowance,
+            cut: None,
             question,
             entry: clean(entry),
             started: frame.started,
@@ -245,7 +249,7 @@ impl Calling<'_> {
         let Some(exchange) = &departure.exchange else {
             return Err(CallError::Full(0));
         };
-        let (headers, body) = self.message(&exchange.question, upstream);
+        let (headers, body) = self.message(exchange, upstream);
         let outgoing = &self.outgoing;
         let started = upstream.call(outgoing.method.clone(), &outgoing.path, headers, body);
         let future = started.map_err(|_| CallError::Full(0))?;
@@ -271,7 +275,8 @@ impl Calling<'_> {
     }
 
     /// Headers and body for one upstream: the client's own, with the smallest splice that the rules ask for.
-    fn message(&mut self, question: &Question, upstream: &Upstream) -> (HeaderMap, OutgoingBody) {
+    fn message(&mut self, exchange: &Exchange, upstream: &Upstream) -> (HeaderMap, OutgoingBody) {
+        let question = &exchange.question;
         let mut headers = if self.repeatable {
             self.outgoing.headers.clone()
         } else {
@@ -279,14 +284,17 @@ impl Calling<'_> {
         };
         let body = &self.outgoing.body;
         let ask = &question.ask;
+        if exchange.allowance.is_some() {
+            // An encoded answer could not be ended early.
+            headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+        }
         let mut edits = self.edits.clone();
         let renamed = self.rename.as_ref();
         edits.extend(renamed.and_then(|model| splice::rename(ask, model)));
         if injects_usage(question, upstream) {
             edits.extend(splice::include_usage(ask));
             // A compressed answer cannot be spliced; every provider sends event streams plain when asked to.
-            let identity = HeaderValue::from_static("identity");
-            headers.insert(header::ACCEPT_ENCODING, identity);
+            headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         }
         if edits.is_empty() {
             return (headers, OutgoingBody::new(vec![body.raw.clone()]));
@@ -337,7 +345,11 @@ async fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<AnswerBod
         caps: MeterCaps::default(),
     });
     let collects = !event_stream && exchange.question.metered_as().is_metered();
-    let mut passing = Passing::new(body, meter, exchange, !strip_usage);
+    let may_be_cut = exchange.allowance.is_some() && head.status.is_success();
+    if may_be_cut {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    let mut passing = Passing::new(body, meter, exchange, !strip_usage && !may_be_cut);
     if collects
         && let Some(settled) = passing.collect(COLLECTED_BYTES).await
         && let Ok(cost) = HeaderValue::try_from(settled.cost.to_string())
@@ -451,7 +463,7 @@ impl Drop for Departure {
                 caps: MeterCaps::default(),
             });
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let end: End = read_on(answer.into_body(), &mut meter, left).await;
+            let end: End = read_on(answer.into_body(), &mut meter, &mut exchange, left).await;
             exchange
                 .settle(meter.finish(end), Outcome::ClientClosed)
                 .await;

@@ -1,5 +1,6 @@
 //! The gateway: the rooms of the request path and the tasks beside it, put together from the configuration.
 
+mod added;
 mod gauges;
 pub mod pulse;
 pub(crate) mod rebuild;
@@ -18,6 +19,8 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use added::AddedLimits;
+pub use added::Origin;
 use pulse::Pulse;
 pub use start::{Running, StartError, open_store, start};
 use warnings::Warnings;
@@ -67,6 +70,8 @@ pub struct Gateway {
     pub pulse: Pulse,
     /// Which warnings were given in which window, and who is told.
     warnings: Warnings,
+    /// Limits that came while requests were in flight.
+    added: AddedLimits,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }

@@ -22,6 +22,7 @@ pub use crate::dialect::report::{
 use self::decode::Decoder;
 use self::side::Side;
 use self::strip::Strip;
+use crate::dialect::length_stop::LengthStop;
 use crate::dialect::{Dialect, Endpoint};
 
 /// What a meter must know of the request and of the head of its answer.
@@ -180,6 +181,31 @@ impl Meter {
     /// Whether the dialect's own end mark has come, after which nothing that matters follows.
     pub fn is_complete(&self) -> bool {
         self.side().is_some_and(|side| side.report().is_complete())
+    }
+
+    /// The text that came so far, where it can be read.
+    pub fn output(&self) -> Option<&OutputText> {
+        self.side().map(|side| side.report().output())
+    }
+
+    /// From now on notes what it takes to end the stream early. `false` where that cannot be done: no event stream, an
+    /// encoding, an endpoint without such an end.
+    pub fn prepare_stop(&mut self, endpoint: &Endpoint) -> bool {
+        match (&mut self.source, LengthStop::new(endpoint)) {
+            (Source::Plain(side), Some(stop)) if self.event_stream => {
+                side.report_mut().prepare_stop(stop);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What it takes to end the stream early; `None` where that was not prepared, or was taken before.
+    pub fn take_stop(&mut self) -> Option<LengthStop> {
+        match &mut self.source {
+            Source::Plain(side) => side.report_mut().take_stop(),
+            Source::Encoded(_) | Source::Blind(_) => None,
+        }
     }
 
     /// What the answer said.

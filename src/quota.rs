@@ -17,6 +17,7 @@ pub mod memory;
 mod naive;
 pub mod redis;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub use self::bound::{Bound, CounterId, CounterState, Demand, Owner};
 use self::chain::Rule;
 use self::memory::MemoryQuota;
 pub use self::redis::{LinkError, RedisQuota, RedisSettings, Seeder};
-use crate::ids::RequestId;
+use crate::ids::{AccountId, RequestId};
 pub use crate::period::WindowSpan;
 
 /// The one handle to counters and reservations, wherever they are kept.
@@ -74,10 +75,18 @@ impl Quota {
         matches!(self.keeper, Keeper::Redis(_))
     }
 
-    /// To be called once, before requests. With shared counters it may take a second.
-    pub async fn start(&self, now: Timestamp) {
+    /// To be called once, before requests, with the accounts at the top of all trees. Shared counters are brought up then,
+    /// which takes a second if they were empty, and five at most.
+    pub async fn start(&self, roots: Vec<AccountId>, now: Timestamp) {
         if let Keeper::Redis(redis) = &self.keeper {
-            Box::pin(redis.start(now)).await;
+            Box::pin(redis.start(roots, now)).await;
+        }
+    }
+
+    /// Says which trees are new, so that no request has to wait for their counters. Must be called inside a Tokio runtime.
+    pub fn prepare(&self, roots: Vec<AccountId>) {
+        if let Keeper::Redis(redis) = &self.keeper {
+            redis.prepare(roots);
         }
     }
 
@@ -243,6 +252,30 @@ impl Quota {
         }
     }
 
+    /// Adds what a request used to limits that are younger than its reservation. It gives no warnings.
+    ///
+    /// # Errors
+    /// When shared counters cannot be reached.
+    pub async fn add(&self, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
+        match &self.keeper {
+            Keeper::Memory(memory) => {
+                memory.seed(uses, now);
+                Ok(())
+            }
+            Keeper::Redis(redis) => Box::pin(redis.add(uses, now)).await,
+        }
+    }
+
+    /// Begins a generation of limits: a cut through this gateway's settlements. Requests that are open at the cut, which it
+    /// returns, and those that are reserved later learn of it when they settle ([`Settled::generation`]); all others have
+    /// been settled before.
+    pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
+        match &self.keeper {
+            Keeper::Memory(memory) => memory.begin_generation(generation),
+            Keeper::Redis(redis) => redis.begin_generation(generation),
+        }
+    }
+
     /// What the window of a limit holds.
     pub async fn state(&self, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
         match &self.keeper {
@@ -327,6 +360,8 @@ pub struct Settled {
     pub overrun: Demand,
     /// Marks of `warn_at` that this settlement reached for the first time in their window.
     pub crossings: Vec<Crossing>,
+    /// The generation of limits that had begun when it was settled ([`Quota::begin_generation`]).
+    pub generation: u64,
 }
 
 /// A warning mark reached.

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub prices: Arc<PriceTable>,
     /// The version of what operators made by hand that is in here.
     pub stored_version: u64,
+    /// How many snapshots this gateway had before.
+    pub generation: u64,
 }
 
 /// Why a snapshot cannot be made.
@@ -83,6 +85,7 @@ impl Snapshot {
             router,
             prices,
             stored_version: stored.version,
+            generation: older.map_or(0, |older| older.generation + 1),
         })
     }
 

@@ -17,6 +17,9 @@ pub struct Habit {
 /// What is assumed of an account's first requests to a model, in output tokens.
 pub(super) const FIRST: u64 = 2048;
 
+/// The least that is reserved of an answer whose size is not known.
+pub(super) const LEAST: u64 = 256;
+
 /// Accounts and models kept in mind; the map starts anew when it is full, which costs only estimates.
 const KEPT: usize = 50_000;
 /// Counts are halved when one reaches this, so that the latest weeks weigh most.
@@ -53,7 +56,7 @@ impl Habits {
         }
     }
 
-    /// What 98 of 100 answers needed, rounded up to a power of two and never below 256 tokens; `None` without enough of them.
+    /// What 98 of 100 answers needed, rounded up to a power of two and never below [`LEAST`]; `None` without enough of them.
     pub fn usual(&self, habit: &Habit) -> Option<u64> {
         let habits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = habits.get(habit)?;
@@ -66,7 +69,7 @@ impl Habits {
             within += u32::from(*count);
             within * 50 >= all * 49
         })?;
-        Some((1_u64 << bucket.min(BUCKETS - 1)).max(256))
+        Some((1_u64 << bucket.min(BUCKETS - 1)).max(LEAST))
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn refuse_quota(error: &ReserveError) -> Refusal {
 }
 
 /// The ledger's name of a limit: `cost/month`.
-fn limit_name(rule: &Rule) -> String {
+pub(super) fn limit_name(rule: &Rule) -> String {
     match rule.counter.per() {
         Some(per) => format!("{}/{per}", rule.counter.on().as_str()),
         None => rule.counter.on().as_str().to_owned(),

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use jiff::Timestamp;
 
 use super::habits::Habit;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Origin};
 use crate::ids::RequestId;
 use crate::ledger::Entry;
 use crate::price::{HeldPrice, PricedBy};
@@ -22,6 +22,7 @@ pub struct Admission {
     held: Demand,
     price: Option<HeldPrice>,
     habit: Option<Habit>,
+    origin: Origin,
     open: bool,
 }
 
@@ -32,6 +33,7 @@ impl Admission {
         held: Demand,
         price: Option<HeldPrice>,
         habit: Option<Habit>,
+        origin: Origin,
     ) -> Admission {
         Admission {
             id,
@@ -39,6 +41,7 @@ impl Admission {
             held,
             price,
             habit,
+            origin,
             open: true,
         }
     }
@@ -76,10 +79,16 @@ impl Admission {
         if let Some(habit) = self.habit.take().filter(|_| used.output_tokens > 0) {
             gateway.habits.note(&habit, used.output_tokens);
         }
-        let id = self.id;
+        let (id, origin) = (self.id, self.origin.clone());
         let owner = Arc::clone(gateway);
         finish(gateway, async move {
             let settled = owner.quota.settle(id, &used, Timestamp::now()).await;
+            if let Ok(settled) = &settled
+                && settled.generation > origin.generation
+            {
+                let until = settled.generation;
+                owner.settle_added(&origin, until, &used).await;
+            }
             owner.quota_settled(id, settled);
         });
     }

@@ -68,7 +68,7 @@ pub fn run(
         .map(|(_, rule)| Arc::clone(rule))
         .collect();
     let mut used: HashMap<Arc<CounterId>, i128> = HashMap::new();
-    for past in rebuild::sum(store, &chains, &summed, now)? {
+    for past in rebuild::sum(store, &chains, &summed, &rebuild::Apart::default(), now)? {
         *used.entry(Arc::clone(&past.rule.counter)).or_default() += past.units;
     }
     let mut states: Vec<LimitState> = rules

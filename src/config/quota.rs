@@ -1,5 +1,6 @@
 //! `[quota]`: where quota counters are kept, and what happens when they cannot be reached.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Table;
@@ -37,6 +38,8 @@ pub struct Redis {
     pub urls: Vec<Secret>,
     /// What the URLs are.
     pub topology: RedisTopology,
+    /// Certificates (PEM) that a server's own must lead to, in place of the system's.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// What a list of Redis URLs means.
@@ -138,6 +141,7 @@ impl QuotaBackend {
                 (urls, RedisTopology::Cluster)
             }
         };
+        let tls_ca = table.optional("tls_ca", |value| value.pem_file("CERTIFICATE"));
         let topology = match master {
             Some(_) if urls.is_empty() => {
                 table.refuse("has a sentinel_master without a Redis URL, expected \"urls\"");
@@ -149,7 +153,11 @@ impl QuotaBackend {
         if urls.is_empty() {
             return Some(QuotaBackend::Memory);
         }
-        Some(QuotaBackend::Redis(Redis { urls, topology }))
+        Some(QuotaBackend::Redis(Redis {
+            urls,
+            topology,
+            tls_ca,
+        }))
     }
 }
 

@@ -20,6 +20,7 @@ use self::figures::{Figures, Habit};
 use self::found::{Found, error_message, is_truthy, is_web_search};
 use self::output::Collector;
 use super::json::{each_element, each_member, text};
+use super::length_stop::LengthStop;
 use super::{Dialect, Endpoint};
 use crate::ids::ModelName;
 use crate::tokens::Usage;
@@ -43,6 +44,8 @@ pub struct Report {
     response_id: Option<Box<str>>,
     web_searches: u64,
     failed: Option<String>,
+    /// What is needed to end the stream early, where that may come.
+    stop: Option<LengthStop>,
 }
 
 /// What of an event our `include_usage` may have caused. Spans are of the event's data.
@@ -78,7 +81,23 @@ impl Report {
             response_id: None,
             web_searches: 0,
             failed: None,
+            stop: None,
         }
+    }
+
+    /// Notes from here on what is needed to end the stream early.
+    pub fn prepare_stop(&mut self, stop: LengthStop) {
+        self.stop = Some(stop);
+    }
+
+    /// What the stream's early end needs, if it was prepared.
+    pub fn take_stop(&mut self) -> Option<LengthStop> {
+        self.stop.take()
+    }
+
+    /// The text that came so far.
+    pub fn output(&self) -> &OutputText {
+        &self.collector.output
     }
 
     /// Takes an event of a stream: its `event` field, and its data lines joined.
@@ -90,6 +109,9 @@ impl Report {
             return Traces::default();
         }
         let data = lossy(data);
+        if let Some(stop) = &mut self.stop {
+            stop.event(&data);
+        }
         let mut traces = self.object(&data, Place::Event);
         if matches!(data, Cow::Owned(_)) {
             // The bytes were mended, so the span is of another text.

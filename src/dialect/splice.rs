@@ -137,6 +137,14 @@ fn insert(ask: &Ask, member: Bytes) -> Option<Edit> {
     })
 }
 
+/// Whether a model may think where nobody sees it, at the client's cost: OpenAI's reasoning families, Gemini, Grok, and
+/// Claude, which shows a summary. Other servers stream what they are billed for.
+pub fn may_think_unseen(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let hides = ["gemini", "grok", "claude"];
+    refuses_max_tokens(model) || hides.iter().any(|family| name.starts_with(family))
+}
+
 /// OpenAI's o series and GPT-5 on answer `max_tokens` with a 400 ("Use 'max_completion_tokens' instead").
 fn refuses_max_tokens(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);

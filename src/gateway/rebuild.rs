@@ -3,13 +3,13 @@
 //! Long windows are summed from rollups, and only what is younger than the last full hour from entries, so that a start
 //! costs the same with a thousand entries and with ten million.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{FLUSH_TIMEOUT, Gateway, StartError};
-use crate::ids::{AccountId, KeyId};
+use crate::ids::{AccountId, KeyId, RequestId};
 use crate::ledger::store::{EntryFilter, Grain, RollupRow, Store, StoreError, TimeRange};
 use crate::ledger::{Entry, Outcome};
 use crate::period::WindowSpan;
@@ -30,24 +30,58 @@ pub(super) async fn all(
     now: Timestamp,
 ) -> Result<(), StartError> {
     let rules = snapshot.chains.rules().filter(|rule| is_summed(rule));
-    seed(gateway, snapshot, rules.cloned().collect(), now).await
+    let rules = rules.cloned().collect();
+    seed(gateway, snapshot, rules, Apart::default(), now).await
 }
 
-/// Seeds the counters that a new snapshot has and the old one had not.
-pub(super) async fn added(
-    gateway: &Arc<Gateway>,
-    older: &Snapshot,
-    newer: &Arc<Snapshot>,
-    now: Timestamp,
-) -> Result<(), StartError> {
-    let rules = newer.chains.new_since(&older.chains, now);
-    seed(gateway, newer, rules, now).await
+/// Entries that are not to be summed: their requests are counted otherwise.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Apart {
+    /// These.
+    pub(crate) except: HashSet<RequestId>,
+    /// And those that ended later.
+    pub(crate) ended_by: Option<Timestamp>,
 }
 
-async fn seed(
+impl Apart {
+    fn has(&self, entry: &Entry) -> bool {
+        // The ledger keeps milliseconds.
+        let late = |by: Timestamp| entry.ended_at.as_millisecond() > by.as_millisecond();
+        self.except.contains(&entry.id) || self.ended_by.is_some_and(late)
+    }
+
+    /// The excepted entries that the ledger has already.
+    fn entries(&self, store: &dyn Store) -> Result<Vec<Entry>, StoreError> {
+        let mut found = Vec::new();
+        let Some(since) = self.except.iter().filter_map(made_at).min() else {
+            return Ok(found);
+        };
+        let filter = EntryFilter {
+            since: Some(since),
+            ..EntryFilter::default()
+        };
+        store.scan(&filter, &mut |entry| {
+            if self.except.contains(&entry.id) {
+                found.push(entry);
+            }
+            true
+        })?;
+        Ok(found)
+    }
+}
+
+/// A little before a request was given its id.
+fn made_at(id: &RequestId) -> Option<Timestamp> {
+    let (seconds, _) = id.0.get_timestamp()?.to_unix();
+    Timestamp::from_second(i64::try_from(seconds).ok()?.saturating_sub(5)).ok()
+}
+
+/// Seeds the counters of some limits from the ledger.
+pub(super) async fn seed(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
     rules: Vec<Arc<Rule>>,
+    apart: Apart,
     now: Timestamp,
 ) -> Result<(), StartError> {
     if rules.is_empty() {
@@ -58,13 +92,16 @@ async fn seed(
         if let Err(error) = owner.ledger.flush(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "counters are rebuilt without the entries that have not reached the store");
         }
-        sum(owner.store.as_ref(), &newer.chains, &rules, now)
+        sum(owner.store.as_ref(), &newer.chains, &rules, &apart, now)
     });
     let uses = summed.await.map_err(|_| StartError::Interrupted)??;
-    if let Err(error) = gateway.quota.seed(&uses, now).await {
-        tracing::warn!(%error, "counters of new limits begin without what was used so far");
-    }
-    Ok(())
+    Ok(gateway.quota.seed(&uses, now).await?)
+}
+
+/// The accounts at the top of the trees that some limits lie in.
+pub(super) fn roots<'a>(rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Vec<AccountId> {
+    let roots: HashSet<&AccountId> = rules.into_iter().map(|rule| &rule.root).collect();
+    roots.into_iter().cloned().collect()
 }
 
 /// Rules that share a counter are summed once; concurrency has no past.
@@ -113,6 +150,7 @@ struct Sums<'a> {
     today_ms: i64,
     hour_ms: i64,
     units: HashMap<(Arc<CounterId>, i64), i128>,
+    takes_out: bool,
 }
 
 impl<'a> Sums<'a> {
@@ -133,6 +171,7 @@ impl<'a> Sums<'a> {
             today_ms: now_ms - now_ms.rem_euclid(DAY_MS),
             hour_ms: now_ms - now_ms.rem_euclid(HOUR_MS),
             units: HashMap::new(),
+            takes_out: false,
         }
     }
 
@@ -188,7 +227,11 @@ impl<'a> Sums<'a> {
                 .units
                 .entry((Arc::clone(&rule.counter), moment))
                 .or_default();
-            *sum = sum.saturating_add(units);
+            *sum = if self.takes_out {
+                sum.saturating_sub(units)
+            } else {
+                sum.saturating_add(units)
+            };
         }
     }
 
@@ -211,19 +254,31 @@ impl<'a> Sums<'a> {
         );
     }
 
+    /// Takes an entry out of the rows that hold it.
+    fn take_out(&mut self, entry: &Entry) {
+        let at_ms = entry.started_at.as_millisecond();
+        self.takes_out = true;
+        for (from, step_ms, row_until) in [
+            (Source::Days, DAY_MS, self.today_ms),
+            (Source::Hours, HOUR_MS, self.hour_ms),
+        ] {
+            if at_ms < row_until {
+                self.add_entry_as(from, at_ms - at_ms.rem_euclid(step_ms), entry);
+            }
+        }
+        self.takes_out = false;
+    }
+
     fn add_entry(&mut self, entry: &Entry) {
+        self.add_entry_as(Source::Entries, entry.started_at.as_millisecond(), entry);
+    }
+
+    fn add_entry_as(&mut self, from: Source, at_ms: i64, entry: &Entry) {
         let demand = Demand::settled(entry.cost_usd(), &entry.usage);
         let counted = entry.outcome != Outcome::Rejected && entry.corrects.is_none();
         let model = entry.model.as_ref().map_or("", |model| model.as_str());
         let who = (&*entry.lineage, Some(&entry.key));
-        self.add(
-            Source::Entries,
-            entry.started_at.as_millisecond(),
-            who,
-            model,
-            &demand,
-            u64::from(counted),
-        );
+        self.add(from, at_ms, who, model, &demand, u64::from(counted));
     }
 
     fn into_uses(self) -> Vec<Use> {
@@ -243,16 +298,40 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Reads the use of some limits in their present windows. Blocks.
+/// Reads the use of some limits in their present windows, but for what is set apart. Blocks.
 pub(crate) fn sum(
     store: &dyn Store,
     chains: &Chains,
     rules: &[Arc<Rule>],
+    apart: &Apart,
     now: Timestamp,
 ) -> Result<Vec<Use>, StoreError> {
     if rules.is_empty() {
         return Ok(Vec::new());
     }
+    // Rows of whole hours hold the excepted entries too, as far as these have come: they are taken out again. One that
+    // comes while the rows are read may be in them or not; then all is read again.
+    let mut known = apart.entries(store)?;
+    let mut tries_left = 5;
+    loop {
+        let mut sums = sum_once(store, chains, rules, apart, now)?;
+        let present = apart.entries(store)?;
+        tries_left -= 1;
+        if present.len() == known.len() || tries_left == 0 {
+            present.iter().for_each(|entry| sums.take_out(entry));
+            return Ok(sums.into_uses());
+        }
+        known = present;
+    }
+}
+
+fn sum_once<'a>(
+    store: &dyn Store,
+    chains: &'a Chains,
+    rules: &[Arc<Rule>],
+    apart: &Apart,
+    now: Timestamp,
+) -> Result<Sums<'a>, StoreError> {
     let mut sums = Sums::new(chains, rules, now);
     let (today, this_hour) = (sums.today_ms, sums.hour_ms);
     if let Some(days) = whole(sums.earliest(Source::Days, today), today, DAY_MS) {
@@ -274,10 +353,12 @@ pub(crate) fn sum(
         ..EntryFilter::default()
     };
     store.scan(&filter, &mut |entry| {
-        sums.add_entry(&entry);
+        if !apart.has(&entry) {
+            sums.add_entry(&entry);
+        }
         true
     })?;
-    Ok(sums.into_uses())
+    Ok(sums)
 }
 
 /// The range from a moment, moved back to a whole step, to another; `None` when it is empty.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Gateway, StartError, rebuild};
+use super::rebuild::{self, Apart};
+use super::{Gateway, StartError};
 use crate::changes::history;
 use crate::config::watch::Watch;
 use crate::config::{Config, ConfigErrors};
 use crate::ledger::store::Stored;
+use crate::quota::chain::Rule;
 use crate::snapshot::Snapshot;
 
 /// A change made on any gateway that shares the store is seen within this time.
@@ -63,11 +65,51 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let older = self.snapshot();
         let newer = Arc::new(Snapshot::build(config, stored, &self.pepper, Some(&older))?);
-        rebuild::added(self, &older, &newer, Timestamp::now()).await?;
+        let added = newer.chains.new_since(&older.chains, Timestamp::now());
+        // The cut comes before the swap: whoever is admitted after it to the older limits, adds itself to the new ones.
+        let apart = (!added.is_empty()).then(|| {
+            self.added.note(newer.generation, &added);
+            let except = self.quota.begin_generation(newer.generation);
+            let ended_by = Some(Timestamp::now());
+            Apart { except, ended_by }
+        });
         self.swap(Arc::clone(&newer));
+        if let Some(apart) = apart {
+            self.fill(&newer, added, apart).await;
+        }
         record_plans(self, &newer).await
     }
+
+    /// Gives limits that are new what was used before them. They hold from now on whether that can be read or not: what
+    /// cannot be read now is read as soon as that is possible.
+    async fn fill(self: &Arc<Self>, snapshot: &Arc<Snapshot>, added: Vec<Arc<Rule>>, apart: Apart) {
+        self.quota.prepare(rebuild::roots(&added));
+        let now = Timestamp::now();
+        let read = rebuild::seed(self, snapshot, added.clone(), apart.clone(), now).await;
+        let Err(error) = read else { return };
+        tracing::error!(%error, "new limits do not know yet what was used before them");
+        let (gateway, snapshot) = (Arc::clone(self), Arc::clone(snapshot));
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = gateway.stop.cancelled() => return,
+                    () = tokio::time::sleep(FILL_AGAIN) => {}
+                }
+                let (added, apart) = (added.clone(), apart.clone());
+                if rebuild::seed(&gateway, &snapshot, added, apart, now)
+                    .await
+                    .is_ok()
+                {
+                    tracing::info!("new limits know what was used before them");
+                    return;
+                }
+            }
+        });
+    }
 }
+
+/// The pause before the past of new limits is read again.
+const FILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes each changed configuration into force, and keeps the old one where the new one is broken.
 pub(super) async fn watch_files(gateway: Arc<Gateway>, mut watch: Watch) {

@@ -5,14 +5,12 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use jiff::Timestamp;
 
-use super::{FLUSH_TIMEOUT, Gateway, rebuild};
+use super::rebuild::{self, Apart};
+use super::{FLUSH_TIMEOUT, Gateway};
 use crate::ids::{AccountId, RequestId};
-use crate::ledger::Outcome;
-use crate::ledger::store::EntryFilter;
-use crate::plan::Measure;
-use crate::quota::{Bound, Demand, Seeder, Use};
+use crate::quota::{Seeder, Use};
 
-/// Reads a tree's use from the ledger of a gateway, once that is there: the gateway owns the counters that ask.
+/// Reads trees' use from the ledger of a gateway, once that is there: the gateway owns the counters that ask.
 #[derive(Default)]
 pub(super) struct LedgerSeeder {
     gateway: OnceLock<Weak<Gateway>>,
@@ -38,58 +36,30 @@ impl Seeder for LedgerSeeder {
         }
     }
 
-    fn used(&self, root: &AccountId, except: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
+    fn used(
+        &self,
+        roots: &HashSet<AccountId>,
+        except: &HashSet<RequestId>,
+    ) -> Result<Vec<Use>, String> {
         let gateway = self.gateway().ok_or("the gateway is not there yet")?;
         let (snapshot, now) = (gateway.snapshot(), Timestamp::now());
         let rules: Vec<_> = snapshot
             .chains
             .rules()
-            .filter(|rule| rule.counts && rule.counter.per().is_some() && rule.root == *root)
+            .filter(|rule| rule.counts && rule.per.is_some() && roots.contains(&rule.root))
             .cloned()
             .collect();
-        if rules.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut uses = rebuild::sum(gateway.store.as_ref(), &snapshot.chains, &rules, now)
-            .map_err(|error| error.to_string())?;
-        let Some(since) = except.iter().filter_map(made_at).min() else {
-            return Ok(uses);
+        let apart = Apart {
+            except: except.clone(),
+            ended_by: None,
         };
-        // Rollups hold those requests too: their entries, all of them young, are taken out again.
-        let filter = EntryFilter {
-            since: Some(since),
-            ..EntryFilter::default()
-        };
-        let scanned = gateway.store.scan(&filter, &mut |entry| {
-            if !except.contains(&entry.id) {
-                return true;
-            }
-            let used = Demand::settled(entry.cost_usd(), &entry.usage);
-            let model = entry.model.as_ref().map_or("", |model| model.as_str());
-            let of_entry = snapshot
-                .chains
-                .rules_of(&entry.lineage, Some(&entry.key), model);
-            for rule in of_entry.filter(|rule| rule.root == *root) {
-                let on = rule.counter.on();
-                let counted = on != Measure::Requests || entry.outcome != Outcome::Rejected;
-                let at_ms = entry.started_at.as_millisecond();
-                if counted && Bound::new(rule, now).window.contains(at_ms) {
-                    uses.push(Use {
-                        rule: Arc::clone(rule),
-                        at: entry.started_at,
-                        units: -used.units(on),
-                    });
-                }
-            }
-            true
-        });
-        scanned.map_err(|error| error.to_string())?;
-        Ok(uses)
+        rebuild::sum(
+            gateway.store.as_ref(),
+            &snapshot.chains,
+            &rules,
+            &apart,
+            now,
+        )
+        .map_err(|error| error.to_string())
     }
-}
-
-/// A little before a request was given its id.
-fn made_at(id: &RequestId) -> Option<Timestamp> {
-    let (seconds, _) = id.0.get_timestamp()?.to_unix();
-    Timestamp::from_second(i64::try_from(seconds).ok()?.saturating_sub(5)).ok()
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::added::AddedLimits;
 use super::pulse::Pulse;
 use super::recovered::{self, Recovered};
 use super::seeder::LedgerSeeder;
@@ -167,11 +168,13 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         path: path.clone(),
         pulse: Pulse::default(),
         warnings: Warnings::default(),
+        added: AddedLimits::default(),
         reloading: tokio::sync::Mutex::new(()),
     });
     seeder.attach(&gateway);
     if gateway.quota.is_shared() {
-        gateway.quota.start(Timestamp::now()).await;
+        let roots = rebuild::roots(snapshot.chains.rules());
+        gateway.quota.start(roots, Timestamp::now()).await;
         tokio::spawn(keep_shared(Arc::downgrade(&gateway)));
         gateway
             .tasks

@@ -14,6 +14,7 @@ mod extent;
 mod json;
 mod media;
 mod request;
+mod running;
 mod tally;
 mod tools;
 
@@ -23,6 +24,7 @@ pub use counter::{Counter, CounterSettings};
 pub use encoding::{Encoding, Tokenizer, warm_up};
 pub use extent::Extent;
 pub use request::{INLINE_BYTES_MAX, input_tokens, upper_bound_input};
+pub use running::Running;
 
 use crate::tokens::UsageSource;
 

@@ -33,6 +33,10 @@ impl Side {
         &self.report
     }
 
+    pub(super) fn report_mut(&mut self) -> &mut Report {
+        &mut self.report
+    }
+
     /// Takes bytes that stay where they are.
     pub(super) fn push(&mut self, chunk: &Bytes) {
         match &mut self.shape {

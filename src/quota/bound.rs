@@ -120,18 +120,6 @@ impl CounterId {
     pub fn models(&self) -> &str {
         &self.models
     }
-
-    pub(super) fn is_rolling(&self) -> bool {
-        matches!(self.per, Some(Window::Rolling(_)))
-    }
-
-    /// The length of a rolling window; 0 for others.
-    pub(super) fn rolling_ms(&self) -> i64 {
-        match self.per {
-            Some(Window::Rolling(length_ms)) => i64::try_from(length_ms).unwrap_or(i64::MAX),
-            _ => 0,
-        }
-    }
 }
 
 impl Hash for CounterId {
@@ -190,7 +178,7 @@ impl Bound {
 
     /// Moves the window to a later moment, for a request that had to wait.
     pub fn refresh(&mut self, now: Timestamp) {
-        if let Some(per) = self.rule.counter.per {
+        if let Some(per) = self.rule.per {
             self.window = span(per, self.rule.billing, now);
             self.cell = rolling_part(per, now).unwrap_or(self.window);
         }

@@ -5,6 +5,7 @@ mod counter;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -88,6 +89,11 @@ impl MemoryQuota {
         for past in uses {
             book.seed(past, now);
         }
+    }
+
+    /// As [`super::Quota::begin_generation`].
+    pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
+        self.lock().begin_generation(generation)
     }
 
     /// What the window of a limit holds.

@@ -107,15 +107,12 @@ impl Naive {
         let bounds = self.events[at].bounds.clone();
         let mut crossings = Vec::new();
         let mut seen = Vec::new();
-        for bound in bounds
-            .iter()
-            .filter(|bound| !bound.rule.warn_at_ppm.is_empty())
-        {
+        for bound in bounds.iter().filter(|bound| !bound.rule.marks.is_empty()) {
             let window = window_at(bound, now);
             let state = self.sum(&bound.rule.counter, window);
             let peak = self.peak(&bound.rule.counter, window);
-            for mark_ppm in bound.rule.warn_at_ppm.iter().copied() {
-                let mark = bound.rule.mark_units(mark_ppm);
+            for mark in &bound.rule.marks {
+                let (mark_ppm, mark) = (mark.ppm, mark.units);
                 if peak < mark && mark <= state.used {
                     crossings.push((Arc::clone(&bound.rule), mark_ppm, state));
                 }
@@ -124,6 +121,7 @@ impl Naive {
         }
         self.seen.extend(seen);
         Ok(Settled {
+            generation: 0,
             overrun: actual.above(&held),
             crossings: crossings
                 .into_iter()

@@ -6,7 +6,8 @@
 //!
 //! **When a gateway dies**, nobody renews its reservations: they hold nothing after [`RedisQuota::LEASE_MS`].
 //!
-//! **When Redis loses its data**, each tree's counters are built again from the ledger, by whoever needs them first.
+//! **When Redis loses its data**, the counters of all trees that a gateway has met are built again from the ledger as soon
+//! as it notices, with one reading for all of them; requests do not wait for that, but are treated as if Redis were away.
 //! Gateways register their open requests under the new epoch; the ledger's sums leave those requests out, and their
 //! settlements add them. So each request counts once, whichever side of the rebuild it ends on, provided that its entry
 //! reaches the ledger before it is settled here. For this Redis must lose all or nothing: run it without snapshots, or
@@ -24,16 +25,18 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use self::delivery::Owed;
 use self::link::Link;
 pub use self::link::LinkError;
+use self::rebuild::Rising;
 pub use self::rebuild::Seeder;
 use self::script::{Answer, Arguments, SCRIPTS, more_units};
 use super::chain::Rule;
@@ -73,8 +76,13 @@ pub struct RedisQuota {
     share: MemoryQuota,
     latest_ms: AtomicI64,
     is_up: AtomicBool,
-    /// Whether the last rebuild failed, the ledger being away too: then requests do not wait for the next one.
-    rebuild_failed: AtomicBool,
+    /// How long a request waits for counters that are brought up.
+    wait: Duration,
+    rising: Mutex<Rising>,
+    /// Tells that a tree's counters are there, or could not be had.
+    risen: Notify,
+    /// Since when Redis has kept its data, as this gateway knows it.
+    since_ms: AtomicI64,
 }
 
 /// What this gateway knows.
@@ -87,6 +95,8 @@ struct Node {
     owed: VecDeque<Owed>,
     /// What Redis last said of each counter.
     last: HashMap<Arc<CounterId>, Last>,
+    /// The generation of limits from which on new ones settle here.
+    generation: u64,
 }
 
 /// An open request of this gateway.
@@ -133,8 +143,8 @@ impl RedisQuota {
     pub const TICK: Duration = Duration::from_millis(400);
     /// For how long gateways may register their open requests when counters are rebuilt: two ticks and a margin.
     const GATHER: Duration = Duration::from_millis(1_000);
-    /// How long a request waits for a rebuild.
-    const REBUILD_WAIT: Duration = Duration::from_millis(2_500);
+    /// How long work beside the request path waits for counters that are brought up.
+    const LONG_WAIT: Duration = Duration::from_secs(5);
     const LAST_MAX: usize = 200_000;
 
     /// Connects to nothing yet. Must be called inside a Tokio runtime.
@@ -154,7 +164,10 @@ impl RedisQuota {
             share: MemoryQuota::default(),
             latest_ms: AtomicI64::new(i64::MIN),
             is_up: AtomicBool::new(true),
-            rebuild_failed: AtomicBool::new(false),
+            wait: settings.timeout,
+            rising: Mutex::default(),
+            risen: Notify::new(),
+            since_ms: AtomicI64::new(i64::MIN),
         })
     }
 
@@ -179,22 +192,26 @@ impl RedisQuota {
         expires_at: Timestamp,
     ) -> Result<(), ReserveError> {
         let latest_ms = self.advance(now);
-        let Some(root) = bounds.first().map(|bound| bound.rule.root.clone()) else {
-            return Ok(());
-        };
-        {
-            let node = self.lock();
+        let expires_ms = expires_at.as_millisecond();
+        let root = bounds.first().map(|bound| bound.rule.root.clone());
+        let root = {
+            let mut node = self.lock();
             if node.open.contains_key(&id) {
                 return Err(ReserveError::WrongState);
             }
             if node.open.len() >= MemoryQuota::MAX_OPEN {
                 return Err(ReserveError::TooMany);
             }
-        }
-        let expires_ms = expires_at.as_millisecond();
+            let Some(root) = root else {
+                // Without limits it is no business of Redis.
+                node.open.insert(id, Open::unlimited(expires_ms));
+                return Ok(());
+            };
+            root
+        };
         let until_ms = expires_ms.min(latest_ms.saturating_add(self.lease_ms));
         let answer = self
-            .in_tree(&root, &SCRIPTS.reserve, |epoch| {
+            .in_tree(&root, self.wait, &SCRIPTS.reserve, |epoch| {
                 let need = |on: Measure| demand.units(on);
                 reserve_arguments(epoch, latest_ms, "new", id, until_ms, bounds, need, now)
             })
@@ -254,7 +271,7 @@ impl RedisQuota {
         }
         let bounds = present(&open.bounds, now);
         let answer = self
-            .in_tree(&open.root, &SCRIPTS.reserve, |epoch| {
+            .in_tree(&open.root, self.wait, &SCRIPTS.reserve, |epoch| {
                 let need = |on: Measure| more_units(more, on);
                 reserve_arguments(epoch, latest_ms, "more", id, 0, &bounds, need, now)
             })
@@ -278,7 +295,13 @@ impl RedisQuota {
         now: Timestamp,
     ) -> Result<Settled, SettleError> {
         let latest_ms = self.advance(now);
-        let open = self.take(id, latest_ms)?;
+        let (open, generation) = self.take(id, latest_ms)?;
+        if open.bounds.is_empty() {
+            return Ok(Settled {
+                generation,
+                ..Settled::default()
+            });
+        }
         if open.shared_locally {
             // Its own error would be that the share has forgotten it: then it holds nothing there.
             let _ = self.share.settle(id, actual, now);
@@ -290,7 +313,11 @@ impl RedisQuota {
             actual: Some(*actual),
         };
         let crossings = self.deliver(settled, now).await?;
-        Ok(Settled { overrun, crossings })
+        Ok(Settled {
+            overrun,
+            crossings,
+            generation,
+        })
     }
 
     /// As [`super::Quota::release`].
@@ -300,7 +327,10 @@ impl RedisQuota {
         now: Timestamp,
     ) -> Result<(), SettleError> {
         let latest_ms = self.advance(now);
-        let open = self.take(id, latest_ms)?;
+        let (open, _) = self.take(id, latest_ms)?;
+        if open.bounds.is_empty() {
+            return Ok(());
+        }
         if open.shared_locally {
             let _ = self.share.release(id, now);
         }
@@ -322,14 +352,13 @@ impl RedisQuota {
         for past in uses {
             by_counter.entry(&past.rule.counter).or_default().push(past);
         }
-        for (counter, uses) in by_counter {
+        for uses in by_counter.into_values() {
             let Some(rule) = uses.first().map(|past| &past.rule) else {
                 continue;
             };
-            let cell = Bound::new(rule, now).cell;
-            let once = format!("{}:{}:{counter}", cell.start_ms, cell.end_ms);
+            let once = rebuild::once(rule, now);
             let booked = rebuild::by_cell(uses.iter().copied(), now);
-            self.in_tree(&rule.root, &SCRIPTS.seed, |epoch| {
+            self.in_tree(&rule.root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
                 rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
             })
             .await?;
@@ -337,12 +366,36 @@ impl RedisQuota {
         Ok(())
     }
 
+    /// As [`super::Quota::add`].
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn add(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
+        let latest_ms = self.advance(now);
+        for (bound, units) in rebuild::by_cell(uses, now) {
+            let root = bound.rule.root.clone();
+            let booked = [(bound, units)];
+            self.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
+                rebuild::seed_arguments(epoch, latest_ms, "", &booked, now)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// As [`super::Quota::begin_generation`].
+    pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
+        let mut node = self.lock();
+        node.generation = node.generation.max(generation);
+        node.open.keys().copied().collect()
+    }
+
     /// As [`super::Quota::state`]: while Redis is away, what it last said.
     pub async fn state(self: &Arc<Self>, rule: &Arc<Rule>, now: Timestamp) -> CounterState {
         let latest_ms = self.advance(now);
         let bound = Bound::new(rule, now);
         let answer = self
-            .in_tree(&rule.root, &SCRIPTS.state, |epoch| {
+            .in_tree(&rule.root, self.wait, &SCRIPTS.state, |epoch| {
                 let mut arguments = Arguments::new(epoch, latest_ms);
                 arguments.number(1);
                 arguments.counter(&bound);
@@ -417,6 +470,19 @@ impl RedisQuota {
     }
 }
 
+impl Open {
+    fn unlimited(expires_ms: i64) -> Open {
+        Open {
+            root: AccountId::from(""),
+            epoch: None,
+            bounds: Vec::new(),
+            demand: Demand::default(),
+            expires_ms,
+            shared_locally: false,
+        }
+    }
+}
+
 impl Node {
     fn note(&mut self, bounds: &[Bound]) {
         if self.last.len() > RedisQuota::LAST_MAX {
@@ -450,10 +516,7 @@ impl std::fmt::Debug for RedisQuota {
 /// Bounds of an open request as of now: a rolling window has moved on, the cell that it is booked in has not.
 fn present(bounds: &[Bound], now: Timestamp) -> Vec<Bound> {
     let mut bounds = bounds.to_vec();
-    for bound in bounds
-        .iter_mut()
-        .filter(|bound| bound.rule.counter.is_rolling())
-    {
+    for bound in bounds.iter_mut().filter(|bound| bound.rule.is_rolling()) {
         let cell = bound.cell;
         bound.refresh(now);
         bound.cell = cell;
@@ -482,7 +545,7 @@ fn reserve_arguments(
     arguments.number(bounds.len() as i128);
     for bound in bounds {
         arguments.counter(bound);
-        arguments.number(bound.rule.counter.rolling_ms());
+        arguments.number(bound.rule.rolling_ms());
         arguments.number(bound.window.start_ms);
         arguments.number(bound.window.end_ms);
         arguments.cell(bound);

@@ -29,9 +29,6 @@ pub(crate) struct RequestBody {
 
 /// Smaller bodies are not counted in the memory of all bodies: the number of requests in flight bounds them.
 const UNCOUNTED_BYTES: u64 = 64 * 1024;
-/// A body of one piece is a slice of the connection's read buffer, and would keep all of that until it is settled: smaller
-/// ones are copied, so that the connection can use its buffer again.
-const SMALL_BYTES: usize = 4 * 1024;
 /// What a client must send in a second, on average, once `body_timeout` is over.
 const SLOWEST_BYTES: u64 = 1024;
 
@@ -124,13 +121,11 @@ async fn collect(
             continue;
         };
         if whole.is_empty() && body.is_end_stream() {
-            // The usual case: one piece holds it all.
-            return if data.len() as u64 > most {
-                Err(too_large(most))
-            } else if data.len() <= SMALL_BYTES {
-                Ok(Bytes::copy_from_slice(&data))
-            } else {
+            // The usual case: one piece holds it all, and nothing is copied.
+            return if data.len() as u64 <= most {
                 Ok(data)
+            } else {
+                Err(too_large(most))
             };
         }
         if (whole.len() as u64).saturating_add(data.len() as u64) > most {

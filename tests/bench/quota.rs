@@ -1,4 +1,8 @@
-//! What one admission costs: `cargo bench --bench quota`; with `WEIR_TEST_REDIS=redis://…` also in that Redis.
+//! What one admission costs: `cargo bench --bench quota`; with `WEIR_TEST_REDIS=redis://…` also in that Redis: one at a
+//! time, and 2,000 a second that begin at fixed moments.
+//!
+//! In memory it is CPU time (the scheduler's, in nanoseconds), since a machine that does other work makes wall time say
+//! little.
 //!
 //! A tree of depth 4 with eight limits on seven counters: cost per month at each level, tokens per minute, requests in a
 //! rolling window and concurrency at the leaf, and a second, warning limit on one of the counters.
@@ -8,7 +12,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use jiff::civil::date;
 
@@ -43,24 +47,35 @@ fn admission(c: &mut Criterion) {
         let mut turn = 0;
         let name = format!("reserve and settle, depth 4, {accounts} accounts");
         c.bench_function(&name, |b| {
-            b.iter_batched(
-                || {
-                    // A stride without a common divisor visits every account.
-                    turn = (turn + 7_919) % chains.len();
-                    let chain = chains.get(turn).cloned();
-                    (RequestId::new(), chain, Timestamp::now())
-                },
-                |(id, chain, now)| {
-                    let mut bounds = chain?.bounds("gpt-4o-mini", now);
-                    quota
-                        .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
-                        .ok()?;
-                    black_box(quota.settle(id, &DEMAND, now)).ok()
-                },
-                BatchSize::SmallInput,
-            );
+            b.iter_custom(|count| {
+                let requests: Vec<_> = (0..count)
+                    .map(|_| {
+                        // A stride without a common divisor visits every account.
+                        turn = (turn + 7_919) % chains.len();
+                        (RequestId::new(), turn)
+                    })
+                    .collect();
+                let began = cpu_time();
+                for (id, account) in requests {
+                    let now = Timestamp::now();
+                    let Some(chain) = chains.get(account) else {
+                        continue;
+                    };
+                    let mut bounds = chain.bounds("gpt-4o-mini", now);
+                    let _ = quota.reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX);
+                    let _ = black_box(quota.settle(id, &DEMAND, now));
+                }
+                cpu_time() - began
+            });
         });
     }
+}
+
+/// The time that this thread has had a core.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let first = text.split_ascii_whitespace().next();
+    Duration::from_nanos(first.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// The same in Redis: one round trip to reserve and one to settle.
@@ -73,6 +88,7 @@ fn shared_admission(c: &mut Criterion) {
         redis: Redis {
             urls: vec![Secret::new(url)],
             topology: RedisTopology::Single,
+            tls_ca: None,
         },
         timeout: Duration::from_millis(500),
         fail: QuotaFailure::Closed,
@@ -86,6 +102,8 @@ fn shared_admission(c: &mut Criterion) {
     let (Ok(quota), [chain]) = (quota, chains.as_slice()) else {
         return;
     };
+    let quota = Arc::new(quota);
+    runtime.block_on(steady(&quota, chain));
     c.bench_function("reserve and settle in Redis, depth 4", |b| {
         b.iter(|| {
             runtime.block_on(async {
@@ -101,13 +119,62 @@ fn shared_admission(c: &mut Criterion) {
     });
 }
 
+/// 2,000 admissions a second for ten seconds, each begun at its moment whatever the others do, and each settled. Prints how
+/// long admissions took, measured from the moment at which they were due.
+async fn steady(quota: &Arc<Quota>, chain: &Chain) {
+    const RATE: u32 = 2_000;
+    let count = RATE * 10;
+    let began = tokio::time::Instant::now() + Duration::from_millis(10);
+    let mut requests = tokio::task::JoinSet::new();
+    let mut took = Vec::with_capacity(count as usize);
+    for number in 0..count {
+        let due = began + Duration::from_secs(1) * number / RATE;
+        // The timer counts in milliseconds: those of one millisecond begin together.
+        tokio::time::sleep_until(due).await;
+        let (quota, chain) = (Arc::clone(quota), chain.clone());
+        requests.spawn(async move {
+            let (id, now) = (RequestId::new(), Timestamp::now());
+            let mut bounds = chain.bounds("gpt-4o-mini", now);
+            let started = tokio::time::Instant::now();
+            let admitted = quota
+                .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
+                .await;
+            let took = started.elapsed();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let settled = quota.settle(id, &DEMAND, Timestamp::now()).await;
+            (admitted.is_ok() && settled.is_ok()).then_some(took)
+        });
+        while let Some(Ok(one)) = requests.try_join_next() {
+            took.extend(one);
+        }
+    }
+    while let Some(Ok(one)) = requests.join_next().await {
+        took.extend(one);
+    }
+    took.sort_unstable();
+    let at = |share: usize| {
+        took.get(took.len() * share / 1000)
+            .copied()
+            .unwrap_or_default()
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{} of {count} admitted and settled in {seconds:.2} s; admission p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}",
+        took.len(),
+        at(500),
+        at(900),
+        at(990),
+        at(999)
+    );
+}
+
 /// Nothing was used before.
 struct NoLedger;
 
 impl Seeder for NoLedger {
     fn flush(&self) {}
 
-    fn used(&self, _: &AccountId, _: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
+    fn used(&self, _: &HashSet<AccountId>, _: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
         Ok(Vec::new())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config};
+use crate::support::{
+    ACME, Body, CHAT, Client, Gateway, Redis, Reply, Upstream, chat_answer, config,
+};
 
 /// Waits until so many reloads had that result.
 async fn reloads(gateway: &Gateway, result: &str, count: f64) {
@@ -42,6 +44,79 @@ async fn a_new_key_works_after_a_change_and_goes_on_working_after_a_broken_one()
         newcomer.post("/v1/chat/completions", CHAT).await.status,
         200
     );
+}
+
+/// A limit comes while requests are in flight: what was used before it and what those use count on it, each once.
+async fn add_a_limit(quota: &str) {
+    // "slow" takes two seconds; every answer is 100 tokens.
+    let upstream = Upstream::start(|asked| {
+        let answer = chat_answer(60, 40);
+        match asked.json()["user"] == "slow" {
+            true => Reply {
+                body: Body::Later(Duration::from_secs(2), answer.into_bytes()),
+                ..Reply::json(200, "")
+            },
+            false => Reply::json(200, answer),
+        }
+    })
+    .await;
+    let first = config(&upstream, &format!("{quota}\n{ACME}"));
+    let gateway = Gateway::start(&first).await;
+    let slow = CHAT.replace("\"messages\"", "\"user\":\"slow\",\"messages\"");
+    let asked = async |body: &str| {
+        let (client, body) = (gateway.client(), body.to_owned());
+        let answer = client.post("/v1/chat/completions", body).await;
+        assert_eq!(answer.status, 200);
+    };
+    for _ in 0..3 {
+        asked(CHAT).await;
+    }
+    let mut in_flight = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (client, body) = (gateway.client(), slow.clone());
+        in_flight.spawn(async move { client.post("/v1/chat/completions", body).await.status });
+    }
+    while gateway.metric("weir_in_flight_requests").await < 2.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let limit = "[[plans.limits]]\non = \"tokens\"\nmax = 100000\nper = \"month\"\n[[plans.limits]]\non = \"requests\"\nmax = 100\nper = \"3d\"\n[[accounts]]";
+    gateway.rewrite(&first.replace("[[accounts]]", limit));
+    reloads(&gateway, "accepted", 1.0).await;
+    let used = async || {
+        let page = gateway.admin_page("/api/v1/limits?account=acme").await;
+        let of = |at: usize| page["items"][at]["used"].as_u64().unwrap();
+        // In the order of their names: requests, tokens.
+        (of(0), of(1))
+    };
+    assert_eq!(used().await, (3, 300), "before those in flight end");
+    asked(CHAT).await;
+    assert_eq!(in_flight.join_all().await, [200, 200]);
+    let becomes = async |expected: (u64, u64)| {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while used().await != expected {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", used().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    becomes((6, 600)).await;
+    // And no later reading of the ledger adds them again.
+    gateway.rewrite(&first.replace("[[accounts]]", &limit.replace("max = 100\n", "max = 200\n")));
+    reloads(&gateway, "accepted", 2.0).await;
+    asked(CHAT).await;
+    becomes((7, 700)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_added_knows_what_was_used_and_what_is_in_flight() {
+    add_a_limit("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_added_in_shared_counters_knows_it_too() {
+    if let Some(redis) = Redis::start() {
+        let url = redis.url();
+        add_a_limit(&format!("[quota]\nurl = \"{url}\"\ntimeout = \"2s\"")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
         self.expect(b'"')?;
         let mut escaped = false;
         loop {
-            self.at += quote_or_escape(self.rest())?;
+            self.at += memchr2(b'"', b'\\', self.rest())?;
             if self.here()? == b'"' {
                 self.at += 1;
                 return Some((self.json.get(start..self.at)?, escaped));
@@ -194,32 +194,6 @@ impl<'a> Walk<'a> {
             }
         }
     }
-}
-
-/// Where the next quote or backslash is. Most strings of an answer are names and short texts, for which the call of a
-/// vector search takes longer than two looks at eight bytes each.
-fn quote_or_escape(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while at < 16
-        && let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk)
-    {
-        let word = u64::from_le_bytes(*word);
-        let found =
-            zero_bytes(word ^ EACH * u64::from(b'"')) | zero_bytes(word ^ EACH * u64::from(b'\\'));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    Some(at + memchr2(b'"', b'\\', bytes.get(at..)?)?)
-}
-
-/// A one in each byte.
-const EACH: u64 = 0x0101_0101_0101_0101;
-
-/// The highest bit of each byte that is zero; after the first such byte others may be marked too.
-fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(EACH) & !word & (EACH << 7)
 }
 
 /// Quotes and brackets. The brackets differ from one another in bits that are masked here: two comparisons for all four.

@@ -8,7 +8,7 @@ use super::encoding::Tokenizer;
 use super::tally::Tally;
 
 /// What a tool call costs beside its name and arguments, as recorded bills of gpt-4o have it.
-const TOOL_CALL_TOKENS: u64 = 7;
+pub(super) const TOOL_CALL_TOKENS: u64 = 7;
 
 /// The tokens of an answer: all its choices, with shown reasoning and the calls of tools.
 ///

@@ -1,7 +1,7 @@
 //! What is kept under the lock: counters, open reservations, and when these expire. Plain code without waiting.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(super) struct Book {
     /// Slots are reused; a slot that an open reservation points at is never given up.
     slots: Vec<Option<Counter>>,
     free: Vec<u32>,
-    index: HashMap<Arc<CounterId>, u32, BuildHasherDefault<Precomputed>>,
-    open: HashMap<RequestId, Reservation>,
+    index: HashMap<Arc<CounterId>, u32, BuildHasherDefault<Folded>>,
+    open: HashMap<RequestId, Reservation, BuildHasherDefault<Folded>>,
     /// When reservations expire; may name some that are gone.
     expiries: BinaryHeap<Reverse<(i64, RequestId)>>,
     /// The latest moment that any call has named.
@@ -35,6 +35,8 @@ pub(super) struct Book {
     sweep_at: usize,
     /// Counters made since the last sweep.
     made: usize,
+    /// The generation of limits from which on new ones settle here.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,12 @@ impl Book {
         (self.open.len(), self.index.len())
     }
 
+    /// Begins a generation of limits; the requests that are open at that moment.
+    pub(super) fn begin_generation(&mut self, generation: u64) -> HashSet<RequestId> {
+        self.generation = self.generation.max(generation);
+        self.open.keys().copied().collect()
+    }
+
     fn slot(&self, slot: u32) -> Option<&Counter> {
         self.slots.get(slot as usize).and_then(Option::as_ref)
     }
@@ -119,7 +127,7 @@ impl Book {
                 counter.retire(now_ms);
                 bound.state = counter.sum(bound.window);
                 if bound.enforced {
-                    let need = demand.units(bound.rule.counter.on());
+                    let need = demand.units(bound.rule.on);
                     let refusal = counter.refusal(at, bound.window, &bound.rule, bound.state, need);
                     denied = longest(denied, refusal);
                 }
@@ -136,7 +144,7 @@ impl Book {
             return Err(ReserveError::Denied(denied));
         }
         for (bound, hold) in bounds.iter_mut().zip(&holds) {
-            let need = demand.units(bound.rule.counter.on());
+            let need = demand.units(bound.rule.on);
             bound.state.reserved = bound.state.reserved.saturating_add(need);
             if hold.rule.counts
                 && let Some(counter) = self.slot_mut(hold.slot)
@@ -175,7 +183,7 @@ impl Book {
             .filter(|(_, hold)| hold.enforced)
         {
             if let Some(counter) = slots.get(hold.slot as usize).and_then(Option::as_ref) {
-                let need = more_units(more, hold.rule.counter.on());
+                let need = more_units(more, hold.rule.on);
                 let window = hold.window_at(now_ms);
                 let state = counter.sum(window);
                 let refusal = counter.refusal(at, window, &hold.rule, state, need);
@@ -187,7 +195,7 @@ impl Book {
         }
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
             if let Some(counter) = slots.get_mut(hold.slot as usize).and_then(Option::as_mut) {
-                counter.hold_more(hold.cell, more_units(more, hold.rule.counter.on()));
+                counter.hold_more(hold.cell, more_units(more, hold.rule.on));
             }
         }
         reservation.demand = reservation.demand.plus(more);
@@ -203,7 +211,7 @@ impl Book {
         self.advance(now_ms);
         let reservation = self.open.remove(&id).ok_or(SettleError::AlreadyEnded)?;
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
-            let on = hold.rule.counter.on();
+            let on = hold.rule.on;
             let held = reservation.held(on);
             if let Some(counter) = self.slot_mut(hold.slot) {
                 let used = if on == Measure::Concurrent {
@@ -217,6 +225,7 @@ impl Book {
         Ok(Settled {
             overrun: actual.above(&reservation.demand),
             crossings: self.crossings(&reservation.holds, now_ms),
+            generation: self.generation,
         })
     }
 
@@ -224,7 +233,7 @@ impl Book {
         self.advance(now_ms);
         let reservation = self.open.remove(&id).ok_or(SettleError::AlreadyEnded)?;
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
-            let held = reservation.held(hold.rule.counter.on());
+            let held = reservation.held(hold.rule.on);
             if let Some(counter) = self.slot_mut(hold.slot) {
                 counter.end(hold.cell, held, 0);
             }
@@ -234,7 +243,7 @@ impl Book {
 
     pub(super) fn seed(&mut self, past: &Use, now: Timestamp) {
         let rule = &past.rule;
-        if rule.counter.on() == Measure::Concurrent {
+        if rule.on == Measure::Concurrent {
             return;
         }
         self.advance(now.as_millisecond());
@@ -243,7 +252,7 @@ impl Book {
         if let Some(counter) = self.slot_mut(slot) {
             counter.add(booked.cell, past.units);
             let window = Bound::new(rule, now).window;
-            let window = if rule.counter.is_rolling() {
+            let window = if rule.is_rolling() {
                 window
             } else {
                 booked.window
@@ -256,32 +265,25 @@ impl Book {
     /// counter.
     fn crossings(&mut self, holds: &[Hold], now_ms: i64) -> Vec<Crossing> {
         let mut crossings = Vec::new();
-        for hold in holds
-            .iter()
-            .filter(|hold| !hold.rule.warn_at_ppm.is_empty())
-        {
+        for hold in holds.iter().filter(|hold| !hold.rule.marks.is_empty()) {
             let window = hold.window_at(now_ms);
             let Some(counter) = self.slot(hold.slot) else {
                 continue;
             };
             let state = counter.sum(window);
             let peak = counter.peak(window);
-            for mark_ppm in hold.rule.warn_at_ppm.iter().copied() {
-                let mark = hold.rule.mark_units(mark_ppm);
-                if peak < mark && mark <= state.used {
+            for mark in &hold.rule.marks {
+                if peak < mark.units && mark.units <= state.used {
                     crossings.push(Crossing {
                         rule: Arc::clone(&hold.rule),
                         window,
-                        mark_ppm,
+                        mark_ppm: mark.ppm,
                         state,
                     });
                 }
             }
         }
-        for hold in holds
-            .iter()
-            .filter(|hold| !hold.rule.warn_at_ppm.is_empty())
-        {
+        for hold in holds.iter().filter(|hold| !hold.rule.marks.is_empty()) {
             let window = hold.window_at(now_ms);
             if let Some(counter) = self.slot_mut(hold.slot) {
                 counter.mark_peak(window, hold.cell);
@@ -292,6 +294,16 @@ impl Book {
 
     /// The slot of a rule's counter, made if it is new.
     fn slot_of(&mut self, rule: &Arc<Rule>) -> u32 {
+        let slot = rule.place.get();
+        if self.slot(slot).is_some_and(|counter| counter.is_of(rule)) {
+            return slot;
+        }
+        let slot = self.find_slot(rule);
+        rule.place.set(slot);
+        slot
+    }
+
+    fn find_slot(&mut self, rule: &Arc<Rule>) -> u32 {
         if let Some(slot) = self.index.get(&rule.counter).copied() {
             if let Some(counter) = self.slot_mut(slot) {
                 counter.set_rule(rule);
@@ -382,7 +394,7 @@ impl Book {
             return;
         }
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
-            let held = reservation.held(hold.rule.counter.on());
+            let held = reservation.held(hold.rule.on);
             if let Some(counter) = slots.get_mut(hold.slot as usize).and_then(Option::as_mut) {
                 counter.hold_more(hold.cell, held.saturating_neg());
             }
@@ -406,14 +418,11 @@ impl Reservation {
 impl Hold {
     /// The window that a settlement is looked at in: the one of its admission, or of a rolling window the present one.
     fn window_at(&self, now_ms: i64) -> WindowSpan {
-        if !self.rule.counter.is_rolling() {
+        if !self.rule.is_rolling() {
             return self.window;
         }
-        let elapsed_ms = now_ms.saturating_sub(
-            self.window
-                .start_ms
-                .saturating_add(self.rule.counter.rolling_ms()),
-        );
+        let elapsed_ms =
+            now_ms.saturating_sub(self.window.start_ms.saturating_add(self.rule.rolling_ms()));
         WindowSpan {
             start_ms: self.window.start_ms.saturating_add(elapsed_ms),
             end_ms: self.window.end_ms.saturating_add(elapsed_ms),
@@ -439,13 +448,18 @@ fn longest(a: Option<Denied>, b: Option<Denied>) -> Option<Denied> {
     }
 }
 
-/// Passes on the hash that a [`CounterId`] was made with.
+/// For keys that are hashes already: a [`CounterId`] brings its own, and the half of a [`RequestId`] that is random, of this
+/// gateway's own making, is as good.
 #[derive(Debug, Default)]
-struct Precomputed(u64);
+struct Folded(u64);
 
-impl Hasher for Precomputed {
+impl Hasher for Folded {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.0 = self.0.rotate_left(32) ^ u64::from_be_bytes(*word);
+        }
+        for byte in rest {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
     }
@@ -454,7 +468,11 @@ impl Hasher for Precomputed {
         self.0 = hash;
     }
 
+    /// The length of what follows tells nothing.
+    fn write_usize(&mut self, _: usize) {}
+
+    /// A table reads the top bits too, where an id has its version and variant.
     fn finish(&self) -> u64 {
-        self.0
+        self.0 ^ self.0.rotate_left(29)
     }
 }

@@ -15,8 +15,10 @@ use crate::quota::{CounterState, Denied};
 pub(super) struct Counter {
     /// The rule that touched it last.
     rule: Arc<Rule>,
-    /// Ascending by their start.
-    cells: VecDeque<Cell>,
+    /// The cell of the latest start, which nearly every call is about: it lies here and not behind a pointer.
+    newest: Option<Cell>,
+    /// The others, ascending by their start.
+    older: VecDeque<Cell>,
 }
 
 /// A window, or a part of a rolling one.
@@ -35,8 +37,14 @@ impl Counter {
     pub(super) fn new(rule: &Arc<Rule>) -> Counter {
         Counter {
             rule: Arc::clone(rule),
-            cells: VecDeque::new(),
+            newest: None,
+            older: VecDeque::new(),
         }
+    }
+
+    /// Whether this is the counter of a rule: told by the pointers, so that an equal rule of another snapshot is not known.
+    pub(super) fn is_of(&self, rule: &Arc<Rule>) -> bool {
+        Arc::ptr_eq(&self.rule, rule) || Arc::ptr_eq(&self.rule.counter, &rule.counter)
     }
 
     pub(super) fn rule(&self) -> &Arc<Rule> {
@@ -50,7 +58,7 @@ impl Counter {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.newest.is_none() && self.older.is_empty()
     }
 
     /// What a window holds.
@@ -97,11 +105,11 @@ impl Counter {
 
     /// When at least `excess` will have left the window.
     fn free_at(&self, window: WindowSpan, excess: i128, never: bool) -> Option<Timestamp> {
-        let at_ms = match self.rule.counter.per() {
+        let at_ms = match self.rule.per {
             _ if never => None,
             None => None,
             Some(Window::Rolling(_)) => {
-                let length_ms = self.rule.counter.rolling_ms();
+                let length_ms = self.rule.rolling_ms();
                 let mut left: i128 = 0;
                 self.within(window).find_map(|cell| {
                     left = left.saturating_add(cell.used).saturating_add(cell.reserved);
@@ -145,7 +153,7 @@ impl Counter {
     /// Drops windows that are over. Each is kept for as long again as it lasted (a rolling window's part for twice the
     /// window), so that a clock may step back, and for as long as a reservation will be settled there.
     pub(super) fn retire(&mut self, now_ms: i64) {
-        let rolling_ms = self.rule.counter.rolling_ms();
+        let rolling_ms = self.rule.rolling_ms();
         let is_over = |cell: &Cell| {
             let kept_ms = match rolling_ms {
                 0 => cell.span.duration_ms(),
@@ -155,15 +163,18 @@ impl Counter {
                 || cell.span == WindowSpan::ALWAYS;
             cell.holds == 0 && over
         };
-        while self.cells.front().is_some_and(is_over) {
-            self.cells.pop_front();
+        while self.older.front().is_some_and(is_over) {
+            self.older.pop_front();
+        }
+        if self.older.is_empty() && self.newest.as_ref().is_some_and(is_over) {
+            self.newest = None;
         }
     }
 
     /// The cells that count in a window: exactly that one, or of a rolling window those that are not wholly older.
     fn within(&self, window: WindowSpan) -> impl Iterator<Item = &Cell> {
-        let rolling = self.rule.counter.is_rolling();
-        self.cells.iter().filter(move |cell| {
+        let rolling = self.rule.is_rolling();
+        self.older.iter().chain(&self.newest).filter(move |cell| {
             if rolling {
                 cell.span.end_ms > window.start_ms
             } else {
@@ -185,12 +196,18 @@ impl Counter {
             holds: 0,
         };
         change(&mut cell);
-        let at = self.cells.partition_point(|cell| cell.span < span);
-        self.cells.insert(at, cell);
+        match &mut self.newest {
+            Some(newest) if newest.span > span => {
+                let at = self.older.partition_point(|cell| cell.span < span);
+                self.older.insert(at, cell);
+            }
+            newest => self.older.extend(newest.replace(cell)),
+        }
     }
 
     /// The newest cells are asked for most.
     fn find(&mut self, span: WindowSpan) -> Option<&mut Cell> {
-        self.cells.iter_mut().rev().find(|cell| cell.span == span)
+        let mut cells = self.newest.iter_mut().chain(self.older.iter_mut().rev());
+        cells.find(|cell| cell.span == span)
     }
 }

@@ -23,10 +23,14 @@ impl RedisQuota {
     /// The most settlements that wait for Redis.
     const OWED_MAX: usize = 1 << 20;
 
-    /// Takes an open request off this gateway's list: from here on nobody else settles it.
-    pub(super) fn take(&self, id: RequestId, latest_ms: i64) -> Result<Open, SettleError> {
-        let open = self.lock().open.remove(&id);
+    /// Takes an open request off this gateway's list: from here on nobody else settles it. With the generation of limits
+    /// that had begun by then.
+    pub(super) fn take(&self, id: RequestId, latest_ms: i64) -> Result<(Open, u64), SettleError> {
+        let mut node = self.lock();
+        let generation = node.generation;
+        let open = node.open.remove(&id);
         open.filter(|open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms)
+            .map(|open| (open, generation))
             .ok_or(SettleError::AlreadyEnded)
     }
 
@@ -81,7 +85,7 @@ impl RedisQuota {
             actual: Some(*actual),
         };
         let settled = self
-            .in_tree(&root, &SCRIPTS.settle, |epoch| {
+            .in_tree(&root, Self::LONG_WAIT, &SCRIPTS.settle, |epoch| {
                 self.settle_arguments(&owed, epoch, now)
             })
             .await;
@@ -175,7 +179,7 @@ impl RedisQuota {
 impl Owed {
     /// A release gives no warnings.
     fn warns(&self, bound: &Bound) -> bool {
-        self.actual.is_some() && !bound.rule.warn_at_ppm.is_empty()
+        self.actual.is_some() && !bound.rule.marks.is_empty()
     }
 }
 
@@ -187,13 +191,12 @@ fn read_crossings(owed: &Owed, answer: &mut Answer, now: Timestamp) -> Vec<Cross
     {
         let peak = answer.amount();
         let state = answer.state();
-        for mark_ppm in bound.rule.warn_at_ppm.iter().copied() {
-            let mark = bound.rule.mark_units(mark_ppm);
-            if peak < mark && mark <= state.used {
+        for mark in &bound.rule.marks {
+            if peak < mark.units && mark.units <= state.used {
                 crossings.push(Crossing {
                     rule: Arc::clone(&bound.rule),
                     window: bound.window,
-                    mark_ppm,
+                    mark_ppm: mark.ppm,
                     state,
                 });
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,19 +14,37 @@ impl RedisQuota {
     /// Trees whose reservations are renewed at the same time.
     const TREES_AT_ONCE: usize = 32;
 
-    /// To be called once at start, before requests: says that this gateway is there. If Redis was found empty, it waits
-    /// until other gateways have noticed that too, about a second.
-    pub async fn start(self: &Arc<Self>, now: Timestamp) {
+    /// For how long a start waits for counters.
+    const START_WAIT: Duration = Duration::from_secs(5);
+
+    /// To be called once at start, before requests: says that this gateway is there, and brings up the counters of these
+    /// trees. If Redis was found empty, that takes about a second: other gateways must notice it too.
+    pub async fn start(self: &Arc<Self>, roots: Vec<AccountId>, now: Timestamp) {
         self.advance(now);
         self.meet_store(now).await;
-        self.let_others_register().await;
+        let quota = Arc::clone(self);
+        let rising = tokio::spawn(async move { quota.raise_all(roots).await });
+        // What is not there by then goes on by itself.
+        let _ = tokio::time::timeout(Self::START_WAIT, rising).await;
+    }
+
+    /// Brings up the counters of trees that are new.
+    pub fn prepare(self: &Arc<Self>, roots: Vec<AccountId>) {
+        let quota = Arc::clone(self);
+        tokio::spawn(async move { quota.raise_all(roots).await });
     }
 
     /// Renews this gateway's reservations, notices lost data, and delivers what Redis is still owed. To be called every
     /// [`RedisQuota::TICK`].
     pub async fn tick(self: &Arc<Self>, now: Timestamp) {
         let latest_ms = self.advance(now);
-        self.meet_store(now).await;
+        if self.meet_store(now).await {
+            // First the requests that are open, then whatever else this gateway has met.
+            let met: Vec<AccountId> = self.lock().epochs.keys().cloned().collect();
+            let mut roots: Vec<AccountId> = self.open_by_root(latest_ms).into_keys().collect();
+            roots.extend(met);
+            self.prepare(roots);
+        }
         if !self.is_up() {
             return;
         }
@@ -64,8 +83,7 @@ impl RedisQuota {
                 return;
             };
             if answer.first().map(String::as_str) != Some("ok") {
-                // No waiting for the rebuild here: other trees want their turn.
-                let _ = self.step(root).await;
+                self.raise(root);
                 return;
             }
         }
@@ -79,7 +97,7 @@ impl RedisQuota {
         node.open
             .retain(|_, open| open.expires_ms.saturating_add(SETTLE_LATE_MS) > latest_ms);
         let mut roots: HashMap<AccountId, Vec<(RequestId, i64)>> = HashMap::new();
-        for (id, open) in &node.open {
+        for (id, open) in node.open.iter().filter(|(_, open)| !open.bounds.is_empty()) {
             if let Some(of_root) = roots.get_mut(&open.root) {
                 of_root.push((*id, open.expires_ms));
             } else {

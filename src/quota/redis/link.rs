@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, Script,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
+    Script, TlsCertificates, TlsMode,
 };
 
 use super::script::Arguments;
@@ -54,6 +55,17 @@ impl Link {
     /// Must be called inside a Tokio runtime. Connects to nothing yet.
     pub(super) fn new(redis: &Redis, timeout: Duration) -> Result<Link, LinkError> {
         let address = |error: RedisError| LinkError::Address(error.category().to_owned());
+        let certificates = match &redis.tls_ca {
+            Some(path) => {
+                let read = std::fs::read(path);
+                let read = read.map_err(|error| LinkError::Address(error.to_string()))?;
+                Some(TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(read),
+                })
+            }
+            None => None,
+        };
         let urls = || redis.urls.iter().map(|url| url.expose());
         let way = match &redis.topology {
             RedisTopology::Single => {
@@ -64,41 +76,37 @@ impl Link {
                     .set_number_of_retries(1)
                     .set_min_delay(Duration::from_millis(10))
                     .set_max_delay(Duration::from_millis(200));
-                let client = Client::open(url).map_err(address)?;
+                let client = match certificates {
+                    Some(certificates) => Client::build_with_tls(url, certificates),
+                    None => Client::open(url),
+                };
+                let client = client.map_err(address)?;
                 Way::Single(
                     ConnectionManager::new_lazy_with_config(client, config).map_err(address)?,
                 )
             }
-            RedisTopology::Cluster => Way::Cluster {
-                client: Box::new(
-                    ClusterClient::builder(urls())
-                        .connection_timeout(timeout)
-                        .response_timeout(timeout)
-                        .retries(2)
-                        .min_retry_wait(1)
-                        .max_retry_wait(10)
-                        .build()
-                        .map_err(address)?,
-                ),
-                connection: tokio::sync::Mutex::default(),
-            },
+            RedisTopology::Cluster => {
+                let mut builder = ClusterClient::builder(urls())
+                    .connection_timeout(timeout)
+                    .response_timeout(timeout)
+                    .retries(2)
+                    .min_retry_wait(1)
+                    .max_retry_wait(10);
+                if let Some(certificates) = certificates {
+                    builder = builder.certs(certificates);
+                }
+                Way::Cluster {
+                    client: Box::new(builder.build().map_err(address)?),
+                    connection: tokio::sync::Mutex::default(),
+                }
+            }
             RedisTopology::Sentinel { master } => {
                 let sentinels: Result<Vec<ConnectionInfo>, RedisError> = urls()
                     .map(IntoConnectionInfo::into_connection_info)
                     .collect();
-                let sentinels = sentinels.map_err(address)?;
-                // The sentinels' user and password are the master's too; the database is the first URL's.
-                let node = sentinels.first().map(|info| {
-                    SentinelNodeConnectionInfo::default()
-                        .set_redis_connection_info(info.redis_settings().clone())
-                });
-                let client = SentinelClient::build(
-                    sentinels,
-                    master.clone(),
-                    node,
-                    SentinelServerType::Master,
-                )
-                .map_err(address)?;
+                let client = sentinels
+                    .and_then(|sentinels| sentinel_client(&sentinels, master, certificates))
+                    .map_err(address)?;
                 Way::Sentinel {
                     client: Box::new(tokio::sync::Mutex::new(client)),
                     connection: tokio::sync::Mutex::default(),
@@ -223,6 +231,41 @@ impl Link {
         *connection = Some(made.clone());
         Ok(made)
     }
+}
+
+/// The sentinels' user and password are the master's too, and so is their TLS; the database is the first URL's.
+fn sentinel_client(
+    sentinels: &[ConnectionInfo],
+    master: &str,
+    certificates: Option<TlsCertificates>,
+) -> Result<SentinelClient, RedisError> {
+    let addresses = sentinels.iter().map(|sentinel| sentinel.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?;
+    let Some(first) = sentinels.first() else {
+        return builder.build();
+    };
+    if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
+        builder = builder
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_tls_mode(TlsMode::Secure);
+        if let Some(certificates) = certificates {
+            builder = builder
+                .set_client_to_sentinel_certificates(certificates.clone())
+                .set_client_to_redis_certificates(certificates);
+        }
+    }
+    let settings = first.redis_settings();
+    if let Some(user) = settings.username() {
+        builder = builder
+            .set_client_to_sentinel_username(user)
+            .set_client_to_redis_username(user);
+    }
+    if let Some(password) = settings.password() {
+        builder = builder
+            .set_client_to_sentinel_password(password)
+            .set_client_to_redis_password(password);
+    }
+    builder.set_client_to_redis_db(settings.db()).build()
 }
 
 /// The braces are Redis Cluster's hash tag: all keys of a tree lie on one node.

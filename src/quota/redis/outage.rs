@@ -8,7 +8,7 @@ use super::{Node, Open, RedisQuota};
 use crate::ids::{AccountId, RequestId};
 use crate::money::Money;
 use crate::plan::Amount;
-use crate::quota::chain::Rule;
+use crate::quota::chain::{Rule, Terms};
 use crate::quota::{Bound, Demand, ReserveError};
 
 impl RedisQuota {
@@ -49,13 +49,16 @@ impl RedisQuota {
         let taken = last.used.saturating_add(last.reserved);
         let left = bound.rule.max.units().saturating_sub(taken).max(0);
         let share = left / self.gateways;
-        let mut rule = Rule::clone(&bound.rule);
-        rule.max = match rule.max {
+        let mut terms = Terms::clone(&bound.rule.terms);
+        terms.max = match terms.max {
             Amount::Money(_) => Amount::Money(Money::from_picos(share)),
             Amount::Count(_) => Amount::Count(u64::try_from(share).unwrap_or(u64::MAX)),
         };
         Bound {
-            rule: Arc::new(rule),
+            rule: Arc::new(Rule {
+                terms: Arc::new(terms),
+                ..Rule::clone(&bound.rule)
+            }),
             ..bound.clone()
         }
     }

@@ -1,9 +1,14 @@
--- Moves a rebuild on. ARGV: epoch, latest, phase.
+-- Moves a rebuild on. ARGV: epoch, latest, phase, how long a rebuild may give no sign.
 -- 'reading': the ledger will be read now; answers 'ok' and the requests that registered before, which are not to be
--- counted from it. 'ready': it was read. 'failed': it could not be; another rebuild may begin in a second.
+-- counted from it. 'goes on': a sign. 'ready': it was read. 'failed': it could not be; another rebuild may begin in a
+-- second.
 if tree[1] ~= epoch then return other_epoch() end
-local phase = argument()
+local phase, silence = argument(), argument()
 local answer = { 'ok' }
+if phase == 'goes on' or phase == 'reading' then
+  redis.call('PEXPIRE', base .. 'rebuild', silence)
+end
+if phase == 'goes on' then return answer end
 if phase == 'failed' then
   redis.call('PEXPIRE', base .. 'rebuild', 1000)
   return answer

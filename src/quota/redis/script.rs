@@ -82,14 +82,14 @@ impl Arguments {
 
     /// For how long a cell is kept after its end, and how long Redis keeps the counter when nobody uses it.
     pub(super) fn lifetime(&mut self, bound: &Bound, now_ms: i64) {
-        let counter = &bound.rule.counter;
-        let kept_ms = match counter.per() {
+        let per = bound.rule.per;
+        let kept_ms = match per {
             None => -1,
-            Some(Window::Rolling(_)) => counter.rolling_ms().saturating_mul(2),
+            Some(Window::Rolling(_)) => bound.rule.rolling_ms().saturating_mul(2),
             Some(_) => bound.cell.duration_ms(),
         };
         self.number(kept_ms);
-        let ahead_ms = match counter.per() {
+        let ahead_ms = match per {
             None => 30 * DAY_MS,
             Some(_) => bound.cell.end_ms.saturating_sub(now_ms).max(0),
         };

@@ -90,6 +90,7 @@ impl Server {
             redis: Redis {
                 urls: vec![Secret::new(format!("redis://127.0.0.1:{}", self.port))],
                 topology: RedisTopology::Single,
+                tls_ca: None,
             },
             // The machine may be busy with other tests.
             timeout: Duration::from_millis(400),
@@ -99,6 +100,8 @@ impl Server {
         let seeder = Arc::clone(ledger) as Arc<dyn Seeder>;
         let mut quota = RedisQuota::new(&settings, seeder).unwrap();
         quota.gather = Duration::from_millis(150);
+        // Requests of these tests would rather wait for a tree that is new.
+        quota.wait = Duration::from_millis(2_500);
         Arc::new(quota)
     }
 }
@@ -146,11 +149,15 @@ impl Ledger {
 impl Seeder for Ledger {
     fn flush(&self) {}
 
-    fn used(&self, root: &AccountId, except: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
+    fn used(
+        &self,
+        roots: &HashSet<AccountId>,
+        except: &HashSet<RequestId>,
+    ) -> Result<Vec<Use>, String> {
         let entries = self.0.lock().unwrap();
         let wanted = entries
             .iter()
-            .filter(|(id, past)| past.rule.root == *root && !except.contains(id));
+            .filter(|(id, past)| roots.contains(&past.rule.root) && !except.contains(id));
         Ok(wanted.map(|(_, past)| past.clone()).collect())
     }
 }
@@ -332,7 +339,7 @@ async fn three_gateways_never_pass_a_budget_and_can_use_nearly_all_of_it() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let node = server.node(&ledger, QuotaFailure::Closed);
-        node.start(now()).await;
+        node.start(Vec::new(), now()).await;
         for client in 0_u64..16 {
             let (node, chain, ledger) = (Arc::clone(&node), chain.clone(), Arc::clone(&ledger));
             tasks.spawn(async move {
@@ -450,6 +457,63 @@ async fn lost_data_is_built_again_and_every_request_counts_once() {
     }
     assert_eq!(cost(&one, &chain).await, (30, 0));
     assert_eq!(ledger.sum(Measure::Cost), 30_000_000_000_000);
+}
+
+#[tokio::test]
+async fn while_counters_are_built_again_requests_wait_no_longer_than_a_call_may_take() {
+    let Some(mut server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::new(Ledger::default()), budget(100));
+    let node = |fail| {
+        let mut node = Arc::into_inner(server.node(&ledger, fail)).unwrap();
+        node.wait = Duration::from_millis(40);
+        node.gather = Duration::from_millis(1_500);
+        Arc::new(node)
+    };
+    let (closed, open) = (node(QuotaFailure::Closed), node(QuotaFailure::Open));
+    let roots: Vec<AccountId> = chain.root().cloned().into_iter().collect();
+    for node in [&closed, &open] {
+        node.start(roots.clone(), now()).await;
+    }
+    let id = reserve(&open, &chain, &usd(20)).await.unwrap();
+    ledger.write(id, &chain, &usd(20), now());
+    open.settle(id, &usd(20), now()).await.unwrap();
+    assert!(reserve(&closed, &chain, &usd(1)).await.is_ok());
+
+    server.restart().await;
+    // Nobody asks: they notice by themselves.
+    while !closed.is_up() || closed.since_ms().await.is_none() {
+        closed.tick(now()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    closed.tick(now()).await;
+    let asked = Instant::now();
+    let refused = reserve(&closed, &chain, &usd(1)).await;
+    assert_eq!(refused, Err(ReserveError::Unavailable));
+    // By the share of what was left when Redis was last heard of.
+    let shared = reserve(&open, &chain, &usd(30)).await;
+    assert!(shared.is_ok(), "{shared:?}");
+    let denied = reserve(&open, &chain, &usd(30)).await;
+    assert!(matches!(denied, Err(ReserveError::Denied(_))), "{denied:?}");
+    assert!(
+        asked.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        asked.elapsed()
+    );
+
+    let began = Instant::now();
+    let admitted = loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        closed.tick(now()).await;
+        open.tick(now()).await;
+        match reserve(&closed, &chain, &usd(1)).await {
+            Err(ReserveError::Unavailable) if began.elapsed() < Duration::from_secs(10) => {}
+            answer => break answer,
+        }
+    };
+    assert!(admitted.is_ok(), "{admitted:?}");
+    assert_eq!(cost(&closed, &chain).await.0, 20);
 }
 
 #[tokio::test]

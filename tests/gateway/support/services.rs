@@ -221,7 +221,8 @@ fn run(command: &mut Command) {
     assert!(status.unwrap().success(), "{command:?}");
 }
 
-fn free_port() -> u16 {
+/// A port that is free now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
