@@ -2,7 +2,7 @@
 //!
 //! [`members`] is strict: what a client sends must be exactly one well-formed object. `serde_json` skips the values
 //! without recursion, so a body nested 100,000 deep is as harmless as a flat one.
-//! [`each_member`] and [`each_element`] take from an answer what can be read.
+//! [`each_member`], [`each_element`] and [`Walk`] take from an answer what can be read.
 
 mod walk;
 
@@ -13,7 +13,7 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub(crate) use walk::{each_element, each_member, text};
+pub(crate) use walk::{Walk, each_element, each_member, text, walk_members};
 
 /// Calls `each` with the name (unescaped) and the raw value of every member of the object that is all of `text`.
 ///

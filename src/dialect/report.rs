@@ -19,7 +19,7 @@ pub use reading::{End, Reading, ServedPart};
 use self::figures::{Figures, Habit};
 use self::found::{Found, error_message, is_truthy, is_web_search};
 use self::output::Collector;
-use super::json::{each_element, each_member, text};
+use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
 use super::{Dialect, Endpoint};
 use crate::ids::ModelName;
@@ -188,7 +188,27 @@ impl Report {
 
     fn object_checked(&mut self, json: &str, place: Place, whole: &mut bool) -> Traces {
         let mut found = Found::default();
-        *whole = each_member(json, |name, value| found.member(name, value));
+        let mut finished = false;
+        let mut has_choices = false;
+        *whole = walk_members(json, |name, walk| {
+            // The choices of an event are always read, so they are read on the way: most of an event is in them.
+            let value = if place == Place::Event && name == "choices" && walk.is_at(b'[') {
+                walk.value_by(|walk| {
+                    walk.elements(|walk| {
+                        has_choices = true;
+                        finished |= match walk.is_at(b'{') {
+                            true => self.collector.choice(walk)?,
+                            false => walk.value().map(|_| false)?,
+                        };
+                        Some(())
+                    })
+                })?
+            } else {
+                walk.value()?
+            };
+            found.member(name, value);
+            Some(())
+        });
         // Before anything else: parts of the usage go to the model that is named here.
         if let Some(model) = found.model.and_then(text).filter(|model| !model.is_empty())
             && self
@@ -216,14 +236,15 @@ impl Report {
         for usage in [found.usage, found.usage_metadata, found.x_groq_usage] {
             has_usage |= usage.is_some_and(|usage| self.usage(usage));
         }
-        let mut finished = false;
-        let mut has_choices = false;
         // The text of a whole answer that reports its usage is never counted.
-        let counts_text = place != Place::Body || !has_usage || self.absurd;
+        let counts_text = place == Place::Body && (!has_usage || self.absurd);
         if let Some(choices) = found.choices.filter(|_| counts_text) {
             each_element(choices, |choice| {
                 has_choices = true;
-                finished |= self.collector.choice(choice);
+                finished |= self
+                    .collector
+                    .choice(&mut Walk::new(choice))
+                    .unwrap_or(false);
             });
         }
         if has_usage && (finished || !has_choices) && self.habit != Habit::Messages {

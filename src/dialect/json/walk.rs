@@ -11,24 +11,24 @@ use memchr::memchr2;
 /// Calls `each` with the name (unescaped) and the raw value of every member of the object that `json` is; any other
 /// value has none. Says whether the object was closed and nothing followed it.
 pub(crate) fn each_member<'a>(json: &'a str, mut each: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
-    let mut walk = Walk::new(json);
-    let walked = walk.items(b'{', b'}', |walk| {
-        let name = match walk.string()? {
-            (name, false) => Cow::Borrowed(name.get(1..name.len() - 1)?),
-            (name, true) => text(name)?,
-        };
-        walk.space();
-        walk.expect(b':')?;
-        walk.space();
+    walk_members(json, |name, walk| {
         each(name, walk.value()?);
         Some(())
-    });
-    walked.is_some() && walk.is_at_end()
+    })
+}
+
+/// [`each_member`] for one who goes on into the values himself: `each` must walk past the member's value.
+pub(crate) fn walk_members<'a>(
+    json: &'a str,
+    each: impl FnMut(Cow<'a, str>, &mut Walk<'a>) -> Option<()>,
+) -> bool {
+    let mut walk = Walk::new(json);
+    walk.members(each).is_some() && walk.is_at_end()
 }
 
 /// Calls `each` with every element of the array that `json` is; any other value has none.
 pub(crate) fn each_element<'a>(json: &'a str, mut each: impl FnMut(&'a str)) {
-    Walk::new(json).items(b'[', b']', |walk| {
+    Walk::new(json).elements(|walk| {
         each(walk.value()?);
         Some(())
     });
@@ -86,13 +86,13 @@ fn unescape_unicode(digits: &str) -> Option<(char, &str)> {
 }
 
 /// A place in a JSON text. What returns `None` has come to where it cannot go on.
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     json: &'a str,
     at: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn new(json: &'a str) -> Self {
+    pub(crate) fn new(json: &'a str) -> Self {
         Self { json, at: 0 }
     }
 
@@ -117,6 +117,43 @@ impl<'a> Walk<'a> {
     fn is_at_end(&mut self) -> bool {
         self.space();
         self.at == self.json.len()
+    }
+
+    /// The members of the object that stands here. `each` must walk past the member's value.
+    pub(crate) fn members(
+        &mut self,
+        mut each: impl FnMut(Cow<'a, str>, &mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.items(b'{', b'}', |walk| {
+            let name = match walk.string()? {
+                (name, false) => Cow::Borrowed(name.get(1..name.len() - 1)?),
+                (name, true) => text(name)?,
+            };
+            walk.space();
+            walk.expect(b':')?;
+            walk.space();
+            each(name, walk)
+        })
+    }
+
+    /// The elements of the array that stands here. `each` must walk past the element.
+    pub(crate) fn elements(&mut self, each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.items(b'[', b']', each)
+    }
+
+    /// Walks through a value by another way than [`Walk::value`], and returns it raw.
+    pub(crate) fn value_by(
+        &mut self,
+        way: impl FnOnce(&mut Self) -> Option<()>,
+    ) -> Option<&'a str> {
+        let start = self.at;
+        way(self)?;
+        self.json.get(start..self.at)
+    }
+
+    /// Whether a value begins here with this byte.
+    pub(crate) fn is_at(&self, first: u8) -> bool {
+        self.here() == Some(first)
     }
 
     /// What stands between two brackets, separated by commas.
@@ -158,7 +195,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn value(&mut self) -> Option<&'a str> {
+    /// The value that stands here, raw.
+    pub(crate) fn value(&mut self) -> Option<&'a str> {
         let start = self.at;
         match self.here()? {
             b'"' => return self.string().map(|(string, _)| string),

@@ -1,6 +1,6 @@
 //! The text of an answer, kept for counting when nothing is reported.
 
-use super::super::json::{each_element, each_member, text};
+use super::super::json::{Walk, each_element, each_member, text};
 
 /// The text of an answer. Bounded: what comes after the bound is only measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,40 @@ enum Kind {
     ToolArguments(u64),
 }
 
+/// The members of a message, or of a piece of one, that have text. Raw JSON values.
+#[derive(Default)]
+struct Message<'a> {
+    content: Option<&'a str>,
+    refusal: Option<&'a str>,
+    reasoning_content: Option<&'a str>,
+    reasoning: Option<&'a str>,
+    tool_calls: Option<&'a str>,
+    function_call: Option<&'a str>,
+    audio: Option<&'a str>,
+}
+
+impl<'a> Message<'a> {
+    fn read(walk: &mut Walk<'a>) -> Option<Message<'a>> {
+        let mut message = Message::default();
+        walk.members(|name, walk| {
+            let value = walk.value()?;
+            let field = match &*name {
+                "content" => &mut message.content,
+                "refusal" => &mut message.refusal,
+                "reasoning_content" => &mut message.reasoning_content,
+                "reasoning" => &mut message.reasoning,
+                "tool_calls" => &mut message.tool_calls,
+                "function_call" => &mut message.function_call,
+                "audio" => &mut message.audio,
+                _ => return Some(()),
+            };
+            *field = Some(value);
+            Some(())
+        })?;
+        Some(message)
+    }
+}
+
 impl Collector {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
@@ -88,53 +122,59 @@ impl Collector {
         self.first_seen
     }
 
-    /// One element of `choices`: a whole choice or a piece of one, of a chat or a legacy completion. Says whether
-    /// the choice is finished.
-    pub(super) fn choice(&mut self, choice: &str) -> bool {
+    /// One element of `choices`, at which `walk` stands: a whole choice or a piece of one, of a chat or a legacy
+    /// completion. Returns whether the choice is finished.
+    pub(super) fn choice(&mut self, walk: &mut Walk<'_>) -> Option<bool> {
         let mut index = 0;
         let mut finished = false;
-        let mut message = None;
+        let mut message = Message::default();
         let mut legacy = None;
-        each_member(choice, |name, value| match &*name {
-            "index" => index = value.parse().unwrap_or(0),
-            "delta" | "message" => message = Some(value),
-            "text" => legacy = Some(value),
-            "finish_reason" => finished = value != "null",
-            _ => {}
-        });
+        walk.members(|name, walk| {
+            match &*name {
+                "delta" | "message" if walk.is_at(b'{') => message = Message::read(walk)?,
+                "index" => index = walk.value()?.parse().unwrap_or(0),
+                "text" => legacy = Some(walk.value()?),
+                "finish_reason" => finished = walk.value()? != "null",
+                _ => {
+                    walk.value()?;
+                }
+            }
+            Some(())
+        })?;
         if let Some(text) = legacy {
             self.take(index, Kind::Text, text);
         }
-        if let Some(message) = message {
-            self.message(index, message);
-        }
-        finished
+        self.message(index, &message);
+        Some(finished)
     }
 
-    fn message(&mut self, choice: usize, message: &str) {
-        let mut reasoning = None;
-        each_member(message, |name, value| match &*name {
-            "content" if value.starts_with('[') => {
-                each_element(value, |part| self.part(choice, part));
+    fn message(&mut self, choice: usize, message: &Message<'_>) {
+        if let Some(content) = message.content {
+            match content.starts_with('[') {
+                true => each_element(content, |part| self.part(choice, part)),
+                false => self.take(choice, Kind::Text, content),
             }
-            "content" | "refusal" => self.take(choice, Kind::Text, value),
-            // Some servers send both, with the same text.
-            "reasoning_content" => reasoning = Some(value),
-            "reasoning" => reasoning = reasoning.or(Some(value)),
-            "tool_calls" => {
-                let mut position = 0;
-                each_element(value, |call| {
-                    self.tool_call(choice, position, call);
-                    position += 1;
-                });
-            }
-            "function_call" => self.function(choice, 0, value),
-            "audio" => each_string(value, "transcript", |transcript| {
+        }
+        if let Some(refusal) = message.refusal {
+            self.take(choice, Kind::Text, refusal);
+        }
+        if let Some(calls) = message.tool_calls {
+            let mut position = 0;
+            each_element(calls, |call| {
+                self.tool_call(choice, position, call);
+                position += 1;
+            });
+        }
+        if let Some(function) = message.function_call {
+            self.function(choice, 0, function);
+        }
+        if let Some(audio) = message.audio {
+            each_string(audio, "transcript", |transcript| {
                 self.take(choice, Kind::Text, transcript);
-            }),
-            _ => {}
-        });
-        if let Some(reasoning) = reasoning {
+            });
+        }
+        // Some servers send both, with the same text.
+        if let Some(reasoning) = message.reasoning_content.or(message.reasoning) {
             self.take(choice, Kind::Reasoning, reasoning);
         }
     }
