@@ -12,10 +12,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp, tz::Offset};
 use weir::config::{self, Config};
 use weir::gateway::open_store;
-use weir::ids::RequestId;
-use weir::ledger::store::AuditLine;
+use weir::ids::{PlanId, RequestId};
+use weir::ledger::store::{AccountChange, AccountEvent, AuditLine, PlanEvent, Store};
 use weir::ledger::{Entry, Outcome};
-use weir::plan::Account;
+use weir::money::Money;
+use weir::plan::{Account, Plan};
 use weir::price::{CostByClass, PricedBy};
 use weir::tokens::{Usage, UsageSource};
 
@@ -39,6 +40,7 @@ fn main() {
     let store = open_store(&config.store).expect("a store");
     let mut chance = Chance(0x9E37_79B9_7F4A_7C15);
     let now = Timestamp::now();
+    let past = Past::before(now);
     let mut entries = Vec::new();
     for (plan, subscribers, a_day, length) in PLANS {
         for number in 1..=subscribers {
@@ -51,6 +53,7 @@ fn main() {
             write(
                 &config,
                 &account,
+                &past,
                 a_day * appetite,
                 length,
                 now,
@@ -63,8 +66,85 @@ fn main() {
     for batch in entries.chunks(5_000) {
         store.append(batch).expect("entries");
     }
+    past.record(&config, store.as_ref());
     store.make_durable().expect("a durable store");
     println!("{} entries", entries.len());
+}
+
+/// What happened last month, on days that `dashboard.test.cjs` knows: a subscriber changed its plan, another was paid back,
+/// and a plan became dearer, all in the middle of billing periods.
+struct Past {
+    /// 1st, 00:00.
+    month: Timestamp,
+    now: Timestamp,
+}
+
+impl Past {
+    const CHANGED: &str = "pro-001";
+    const REFUNDED: &str = "pro-002";
+
+    fn before(now: Timestamp) -> Past {
+        let first = Offset::UTC.to_datetime(now).date().first_of_month();
+        let month = first.saturating_sub(jiff::Span::new().months(1));
+        Past {
+            month: Offset::UTC
+                .to_timestamp(month.at(0, 0, 0, 0))
+                .expect("a month ago"),
+            now,
+        }
+    }
+
+    fn hours(&self, hours: i64) -> Timestamp {
+        self.month + SignedDuration::from_hours(hours)
+    }
+
+    /// The plan that an account had.
+    fn plan_of(&self, account: &Account, at: Timestamp) -> PlanId {
+        if account.id.as_str() == Past::CHANGED && at < self.hours(300) {
+            "plus".into()
+        } else {
+            account.plan.clone()
+        }
+    }
+
+    fn record(&self, config: &Config, store: &dyn Store) {
+        let stored = store.stored().expect("accounts");
+        let changed = stored.accounts.iter();
+        let changed = changed
+            .filter(|account| account.id.as_str() == Past::CHANGED)
+            .map(|account| account.since);
+        let since = changed.last().expect("who changed its plan");
+        let event = |account: &str, at, change| AccountEvent {
+            account: account.into(),
+            at,
+            change,
+        };
+        let on = |plan: &str| AccountChange::Plan {
+            plan: plan.into(),
+            since,
+        };
+        let refund = Money::parse("50.00").expect("money");
+        let events = [
+            event(Past::CHANGED, self.month, on("plus")),
+            event(Past::CHANGED, self.hours(300), on("pro")),
+            event(
+                Past::REFUNDED,
+                self.hours(480),
+                AccountChange::Refund(refund),
+            ),
+        ];
+        store.add_account_events(&events).expect("events");
+        let plus = config.plans.iter().find(|plan| plan.id.as_str() == "plus");
+        let dearer = plus.expect("a plan").terms();
+        let cheaper = Plan {
+            price: Money::parse("15.00").expect("money"),
+            ..dearer.clone()
+        };
+        let terms = [(self.hours(0), cheaper), (self.hours(246), dearer)];
+        let terms = terms.map(|(at, terms)| PlanEvent { at, terms });
+        store.add_plan_events(&terms).expect("terms");
+        assert!(self.hours(480) < self.now, "last month is over");
+    }
 }
 
 fn subscriber(plan: &str, number: u64, now: Timestamp, chance: &mut Chance) -> Account {
@@ -91,6 +171,7 @@ fn subscriber(plan: &str, number: u64, now: Timestamp, chance: &mut Chance) -> A
 fn write(
     config: &Config,
     account: &Account,
+    past: &Past,
     a_day: f64,
     length: f64,
     now: Timestamp,
@@ -114,7 +195,9 @@ fn write(
             reasoning_output_tokens: reasoning,
             ..Usage::default()
         };
-        entries.push(entry(config, account, model, usage, started_at, chance));
+        let mut entry = entry(config, account, model, usage, started_at, chance);
+        entry.plan = past.plan_of(account, started_at);
+        entries.push(entry);
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives(200, Content::Json("Plan"))
             .may(&[404]),
         Operation::new(Method::PUT, ONE, "replacePlan", Role::Admin, put(replace))
-            .says("Replace a plan; its new terms hold from the next request on")
+            .says("Replace a plan; its limits hold from the next request on, its price from this moment on: what was earned stays")
             .takes("NewPlan")
             .gives(200, Content::Json("Plan"))
             .may(&[404, 409]),
