@@ -41,7 +41,8 @@ pub enum Fsync {
     /// Before `begin` and `close` return: nothing is lost with the power, and each request waits for the disk twice
     /// (calls that wait at the same time share one flush).
     Always,
-    /// By the keeper thread, this often in milliseconds: a loss of power takes the last interval at most.
+    /// By the sync thread, twice in so many milliseconds: a loss of power takes the last interval at most, as long as a flush
+    /// takes no more than half of it.
     Interval(u64),
     /// When the operating system likes.
     Never,
