@@ -16,6 +16,7 @@ mod config;
 mod directory;
 mod habits;
 mod history;
+mod tasks;
 mod traffic;
 mod upstream;
 mod welcome;

@@ -10,7 +10,8 @@ use jiff::civil::{Date, Weekday};
 
 use super::allowance::Allowance;
 use super::chance::Chance;
-use super::habits::{Api, Habit, Hours, Task};
+use super::habits::{Habit, Hours};
+use super::tasks::{Api, Task};
 use super::world::{Subscriber, World, midnight};
 use crate::config::Config;
 use crate::ids::{PlanId, RequestId};

@@ -37,7 +37,8 @@ export function short(value) {
   const number = Number(value);
   const units = [[1e9, "B"], [1e6, "M"], [1e3, "K"]];
   for (const [unit, name] of units) {
-    if (Math.abs(number) >= unit) {
+    // What three digits round up to the unit is written in it: 1 M, never 1,000 K.
+    if (Math.abs(number) >= unit * 0.9995) {
       return `${(number / unit).toLocaleString("en-US", { maximumSignificantDigits: 3 })}\u00a0${name}`;
     }
   }

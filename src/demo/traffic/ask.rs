@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::demo::chance::Chance;
-use crate::demo::habits::{Api, Task};
+use crate::demo::tasks::{Api, Task};
 use crate::demo::upstream::SIMULATE;
 use crate::demo::world::Subscriber;
 use crate::headers;

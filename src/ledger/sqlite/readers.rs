@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::connect;
+use super::{connect, failed};
 use crate::ledger::store::StoreError;
 
 /// The most reads at once.
 const READERS_MAX: usize = 4;
+/// The page cache of a reader, in KiB as SQLite takes it: long reads go through the file once, and a larger cache is but
+/// memory that the system must clear first.
+const CACHE_KIB: i32 = -2_048;
 /// How long a read waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,7 +53,13 @@ impl Readers {
         let turn = Turn { readers: self };
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.path)?,
+            None => {
+                let connection = connect(&self.path)?;
+                connection
+                    .pragma_update(None, "cache_size", CACHE_KIB)
+                    .map_err(failed)?;
+                connection
+            }
         };
         let value = read(&connection)?;
         turn.keep(connection);

@@ -100,9 +100,9 @@ function limitTable(limits) {
 
 function meter(row) {
   const share = Number(row.max) > 0 ? Math.min(1, (Number(row.used) + Number(row.reserved)) / Number(row.max)) : 1;
-  return svg("svg", { class: "bars", viewBox: "0 0 144 16", role: "img", "aria-label": percent(share) + " used" },
-    svg("rect", { class: "rest", y: 4, height: 8, width: 144, rx: 4 }),
-    svg("rect", { class: share >= 0.95 ? "full" : "used", y: 4, height: 8, width: share * 144, rx: 4 }));
+  return svg("svg", { class: "bars narrow", viewBox: "0 0 56 16", role: "img", "aria-label": percent(share) + " used" },
+    svg("rect", { class: "rest", y: 4, height: 8, width: 56, rx: 4 }),
+    svg("rect", { class: share >= 0.95 ? "full" : "used", y: 4, height: 8, width: share * 56, rx: 4 }));
 }
 
 function actions(account, who) {
