@@ -299,6 +299,7 @@ impl Threads {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                step_back();
                 run(&shared);
                 shared.queue.thread_ended();
             })
@@ -308,6 +309,19 @@ impl Threads {
             .unwrap_or_else(PoisonError::into_inner)
             .push(thread);
         Ok(())
+    }
+}
+
+/// The threads of the ledger let those of the requests go first: a batch of entries takes milliseconds, and on a busy
+/// core no answer should wait for it. A quarter of a core is left to them at the least.
+fn step_back() {
+    const STEPS: i32 = 5;
+    let priority = rustix::process::getpriority_process(None);
+    let lower = priority.and_then(|priority| {
+        rustix::process::setpriority_process(None, priority.saturating_add(STEPS))
+    });
+    if let Err(error) = lower {
+        tracing::debug!(%error, "the ledger's threads have the same priority as all others");
     }
 }
 

@@ -232,8 +232,9 @@ impl Report {
             Place::Response => self.response(&found),
             Place::Message => {}
         }
-        let mut has_usage = false;
-        for usage in [found.usage, found.usage_metadata, found.x_groq_usage] {
+        let reports_usage = found.usage.is_some_and(|usage| self.usage(usage));
+        let mut has_usage = reports_usage;
+        for usage in [found.usage_metadata, found.x_groq_usage] {
             has_usage |= usage.is_some_and(|usage| self.usage(usage));
         }
         // The text of a whole answer that reports its usage is never counted.
@@ -255,7 +256,7 @@ impl Report {
         } else if kind == "error" {
             self.failed = Some(error_message(json));
         }
-        found.traces(json, *whole)
+        found.traces(json, *whole, reports_usage)
     }
 
     /// The parts of an event that Responses and Messages name by its type.

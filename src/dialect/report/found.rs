@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::super::json::{each_member, span_in, text};
-use super::figures::Figures;
 use super::{Traces, short};
 
 /// The members of an object that matter, raw.
@@ -75,7 +74,8 @@ impl<'a> Found<'a> {
         *field = Some(value);
     }
 
-    pub(super) fn traces(&self, json: &str, whole: bool) -> Traces {
+    /// What of the event our `include_usage` may have caused, given whether its `usage` is a report.
+    pub(super) fn traces(&self, json: &str, whole: bool, reports_usage: bool) -> Traces {
         let Some(usage) = self.usage.filter(|_| whole) else {
             return Traces::default();
         };
@@ -90,7 +90,7 @@ impl<'a> Found<'a> {
         Traces {
             is_usage_chunk: no_choices
                 && usage.starts_with('{')
-                && Figures::read(usage).0.is_report()
+                && reports_usage
                 && !self.error.is_some_and(is_truthy),
             null_usage: (usage == "null").then(span).flatten(),
         }
