@@ -56,7 +56,7 @@ impl Habits {
         }
     }
 
-    /// What 98 of 100 answers needed, rounded up to a power of two and never below [`LEAST`]; `None` without enough of them.
+    /// What 98 of 100 answers needed, rounded up to a power of two and never below `LEAST`; `None` without enough of them.
     pub fn usual(&self, habit: &Habit) -> Option<u64> {
         let habits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = habits.get(habit)?;

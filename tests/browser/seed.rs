@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp, tz::Offset};
 use weir::config::{self, Config};
 use weir::gateway::open_store;
-use weir::ids::{PlanId, RequestId};
+use weir::ids::RequestId;
 use weir::ledger::store::{AccountChange, AccountEvent, AuditLine, PlanEvent, Store};
 use weir::ledger::{Entry, Outcome};
 use weir::money::Money;
@@ -53,7 +53,6 @@ fn main() {
             write(
                 &config,
                 &account,
-                &past,
                 a_day * appetite,
                 length,
                 now,
@@ -62,6 +61,7 @@ fn main() {
             );
         }
     }
+    entries.iter_mut().for_each(|entry| past.correct(entry));
     entries.sort_by_key(|entry: &Entry| entry.started_at);
     for batch in entries.chunks(5_000) {
         store.append(batch).expect("entries");
@@ -98,22 +98,19 @@ impl Past {
         self.month + SignedDuration::from_hours(hours)
     }
 
-    /// The plan that an account had.
-    fn plan_of(&self, account: &Account, at: Timestamp) -> PlanId {
-        if account.id.as_str() == Past::CHANGED && at < self.hours(300) {
-            "plus".into()
-        } else {
-            account.plan.clone()
+    /// An entry of the time before its account changed its plan has the one before.
+    fn correct(&self, entry: &mut Entry) {
+        let account = entry.account().map(|account| account.as_str());
+        if account == Some(Past::CHANGED) && entry.started_at < self.hours(300) {
+            entry.plan = "plus".into();
         }
     }
 
     fn record(&self, config: &Config, store: &dyn Store) {
         let stored = store.stored().expect("accounts");
-        let changed = stored.accounts.iter();
-        let changed = changed
-            .filter(|account| account.id.as_str() == Past::CHANGED)
-            .map(|account| account.since);
-        let since = changed.last().expect("who changed its plan");
+        let mut accounts = stored.accounts.iter();
+        let changed = accounts.find(|account| account.id.as_str() == Past::CHANGED);
+        let since = changed.expect("who changed its plan").since;
         let event = |account: &str, at, change| AccountEvent {
             account: account.into(),
             at,
@@ -171,7 +168,6 @@ fn subscriber(plan: &str, number: u64, now: Timestamp, chance: &mut Chance) -> A
 fn write(
     config: &Config,
     account: &Account,
-    past: &Past,
     a_day: f64,
     length: f64,
     now: Timestamp,
@@ -195,9 +191,7 @@ fn write(
             reasoning_output_tokens: reasoning,
             ..Usage::default()
         };
-        let mut entry = entry(config, account, model, usage, started_at, chance);
-        entry.plan = past.plan_of(account, started_at);
-        entries.push(entry);
+        entries.push(entry(config, account, model, usage, started_at, chance));
     }
 }
 
