@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir::money::Money;
 
-use crate::support::{ACME, CHAT, Gateway, Reply, Upstream, chat_answer, config};
+use crate::support::{ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ledger_metrics_and_an_independent_sum_agree() {
@@ -40,4 +40,23 @@ async fn ledger_metrics_and_an_independent_sum_agree() {
         serde_json::from_str(&gateway.run(&["margin", "--format", "json"])).unwrap();
     assert_eq!(margin["total"]["cost_usd"], expected.to_string());
     assert_eq!(margin["total"]["requests"], 100);
+
+    // Another upstream asks half: the command line and the admin API say what that would have been.
+    let offer = "[[models]]\nmodel = \"gpt-4o-mini\"\n[[models.prices]]\nfrom = 2024-01-01\ninput = \"0.075\"\n\
+        output = \"0.30\"\nsource = \"an offer\"\n";
+    std::fs::write(gateway.directory().join("offer.toml"), offer).unwrap();
+    let options = ["whatif", "--price-table", "offer.toml", "--format", "json"];
+    let told: serde_json::Value = serde_json::from_str(&gateway.run(&options)).unwrap();
+    let admin = Client::new(gateway.admin, "admin-token");
+    let body = serde_json::json!({ "price_table": offer }).to_string();
+    let answered = admin.post("/api/v1/whatif", body).await.json();
+    let half = Money::from_picos(i128::from(picos / 2)).to_string();
+    for answer in [told, answered] {
+        assert_eq!(answer["actual"]["total"]["cost_usd"], expected.to_string());
+        assert_eq!(answer["whatif"]["total"]["cost_usd"], half);
+    }
+    let unreadable = serde_json::json!({ "price_table": "[[models]]" }).to_string();
+    let refused = admin.post("/api/v1/whatif", unreadable).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["error"]["where"], "price_table");
 }

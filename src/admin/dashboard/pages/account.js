@@ -91,7 +91,7 @@ function modelTable(models) {
 
 function limitTable(limits) {
   return table("Limits", [
-    { title: "Limit", cell: (row) => [measure(row.on, row.per), row.models.length > 0 && h("span", { class: "hint" }, ` of ${row.models.join(", ")}`)] },
+    { title: "Limit", cell: (row) => h("span", { class: "wrap" }, measure(row.on, row.per), row.models.length > 0 && h("span", { class: "hint" }, ` of ${row.models.join(", ")}`)) },
     { title: h("span", { class: "unseen" }, "Share used"), cell: meter },
     { title: "Left", number: true, cell: (row) => `${amount(row.on, Math.max(0, Number(row.max) - Number(row.used) - Number(row.reserved)))} of ${amount(row.on, row.max)}` },
     { title: "Resets", cell: (row) => minute(row.resets_at) },
