@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use serde_json::value::RawValue;
-
 use super::super::Endpoint;
 use super::super::json::{Stopped, members, span_in};
 use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown};
@@ -63,7 +61,7 @@ const SERVICE_TIER_BYTES_MAX: usize = 64;
 /// The raw values of the members that matter.
 pub(super) struct Found<'a> {
     text: &'a str,
-    values: [Option<&'a RawValue>; NAMES.len()],
+    values: [Option<&'a str>; NAMES.len()],
     any_member: bool,
 }
 
@@ -101,7 +99,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn value(&self, member: Member) -> Option<&'a RawValue> {
+    fn value(&self, member: Member) -> Option<&'a str> {
         let index = NAMES.iter().position(|(_, known)| *known == member)?;
         self.values.get(index).copied().flatten()
     }
@@ -130,10 +128,7 @@ impl<'a> Found<'a> {
     /// For endpoints that are only passed through: what can be read is read, the rest is the upstream's business.
     pub(super) fn lenient(&self) -> Ask {
         let model = self.model().ok();
-        let given = |member| {
-            self.value(member)
-                .is_some_and(|value| value.get() != "null")
-        };
+        let given = |member| self.value(member).is_some_and(|value| value != "null");
         Ask {
             model: model.as_ref().map(|(name, _)| name.clone()),
             model_span: model.map(|(_, span)| span),
@@ -166,12 +161,12 @@ impl<'a> Found<'a> {
         if name.chars().any(char::is_control) {
             return Err(wrong("must not contain control characters"));
         }
-        let span = span_in(self.text, value.get()).ok_or_else(|| wrong("is out of place"))?;
+        let span = span_in(self.text, value).ok_or_else(|| wrong("is out of place"))?;
         Ok((ModelName::new(&name), span))
     }
 
     fn flag(&self, member: Member, name: &str) -> Result<bool, AskError> {
-        match self.value(member).map(RawValue::get) {
+        match self.value(member) {
             Some("true") => Ok(true),
             None | Some("false" | "null") => Ok(false),
             Some(other) => Err(self.wrong(name, other, "must be true, false or null")),
@@ -180,7 +175,7 @@ impl<'a> Found<'a> {
 
     fn stream_options(&self) -> Result<Option<StreamOptions>, AskError> {
         const NAME: &str = "stream_options";
-        let Some(value) = self.value(Member::StreamOptions).map(RawValue::get) else {
+        let Some(value) = self.value(Member::StreamOptions) else {
             return Ok(None);
         };
         let span =
@@ -198,7 +193,7 @@ impl<'a> Found<'a> {
         let mut any_member = false;
         members(value, |name, value| {
             any_member = true;
-            if name == "include_usage" && include_usage.replace(value.get()).is_some() {
+            if name == "include_usage" && include_usage.replace(value).is_some() {
                 return Err(AskError::twice("stream_options.include_usage"));
             }
             Ok(())
@@ -220,7 +215,7 @@ impl<'a> Found<'a> {
     }
 
     fn bound(&self, member: Member, name: &str) -> Result<Option<Bound>, AskError> {
-        let Some(value) = self.value(member).map(RawValue::get) else {
+        let Some(value) = self.value(member) else {
             return Ok(None);
         };
         let span =
@@ -233,7 +228,7 @@ impl<'a> Found<'a> {
     }
 
     fn choices(&self, member: Member, name: &str) -> Result<u64, AskError> {
-        match self.value(member).map(RawValue::get) {
+        match self.value(member) {
             None | Some("null") => Ok(1),
             Some(value) => self.whole_number(name, value, 1, CHOICES_MAX),
         }
@@ -259,7 +254,7 @@ impl<'a> Found<'a> {
             .or_else(|| self.short_text(Member::User, END_USER_BYTES_MAX))
             .or_else(|| {
                 let mut user_id = None;
-                let read = members(self.value(Member::Metadata)?.get(), |name, value| {
+                let read = members(self.value(Member::Metadata)?, |name, value| {
                     if name == "user_id" {
                         user_id = string(value);
                     }
@@ -325,11 +320,10 @@ fn folds_to(name: &str, known: &str) -> bool {
 }
 
 /// A JSON string's text; `None` for other values and for lone surrogates.
-fn string<'a>(value: &'a RawValue) -> Option<Cow<'a, str>> {
-    let text = value.get();
-    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+fn string(value: &str) -> Option<Cow<'_, str>> {
+    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
     }
-    serde_json::from_str::<String>(text).ok().map(Cow::Owned)
+    serde_json::from_str::<String>(value).ok().map(Cow::Owned)
 }
