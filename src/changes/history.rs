@@ -11,21 +11,46 @@ use crate::ids::{AccountId, PlanId};
 use crate::ledger::store::{AccountChange, AccountEvent, PlanEvent, Store, StoreError};
 use crate::plan::{Account, Plan};
 
-/// Records all that is not recorded yet of a directory that is in force from `now` on.
+/// Records what is not recorded yet of a directory that comes into force at `now`. Only what it has otherwise than the
+/// one that was in force before it: a gateway whose file did not change does not undo what another gateway's file did.
 ///
 /// # Errors
 /// When the store does not answer.
-pub fn record(store: &dyn Store, directory: &Directory, now: Timestamp) -> Result<(), StoreError> {
-    let mut terms: HashMap<PlanId, Plan> = HashMap::new();
-    for event in store.plan_events()? {
-        terms.insert(event.terms.id.clone(), event.terms);
-    }
-    let plans: Vec<PlanEvent> = directory
+pub fn record(
+    store: &dyn Store,
+    directory: &Directory,
+    older: Option<&Directory>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let plans: Vec<&Plan> = directory
         .plans()
-        .filter_map(|plan| plan_event(terms.get(&plan.id), plan, now))
+        .map(|plan| &**plan)
+        .filter(|plan| {
+            let was = older.and_then(|older| older.plan(&plan.id));
+            was.is_none_or(|was| was.terms() != plan.terms())
+        })
         .collect();
-    if !plans.is_empty() {
-        store.add_plan_events(&plans)?;
+    record_plans(store, &plans, now)?;
+    let accounts: Vec<&Account> = directory
+        .members()
+        .map(|member| &member.account)
+        .filter(|account| {
+            let was = older.and_then(|older| older.member(&account.id));
+            was.is_none_or(|was| {
+                (&was.account.plan, was.account.since) != (&account.plan, account.since)
+            })
+        })
+        .collect();
+    record_accounts(store, &accounts, now)
+}
+
+fn record_accounts(
+    store: &dyn Store,
+    accounts: &[&Account],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if accounts.is_empty() {
+        return Ok(());
     }
     let mut known: HashMap<AccountId, AccountChange> = HashMap::new();
     for event in store.account_events()? {
@@ -33,17 +58,14 @@ pub fn record(store: &dyn Store, directory: &Directory, now: Timestamp) -> Resul
             known.insert(event.account, event.change);
         }
     }
-    let accounts: Vec<AccountEvent> = directory
-        .members()
-        .filter_map(|member| {
-            let account = &member.account;
-            account_event(known.get(&account.id), account, now)
-        })
+    let events: Vec<AccountEvent> = accounts
+        .iter()
+        .filter_map(|account| account_event(known.get(&account.id), account, now))
         .collect();
-    if accounts.is_empty() {
+    if events.is_empty() {
         return Ok(());
     }
-    store.add_account_events(&accounts)
+    store.add_account_events(&events)
 }
 
 /// Records the plan of one account, unless it is the one that was recorded last.
@@ -64,21 +86,30 @@ pub(super) fn record_account(
     }
 }
 
-/// Records the terms of one plan, unless they are the ones that were recorded last.
+/// Records the terms of plans, unless they are the ones that were recorded last.
 ///
 /// # Errors
 /// When the store does not answer.
-pub(super) fn record_plan(
+pub(super) fn record_plans(
     store: &dyn Store,
-    plan: &Plan,
+    plans: &[&Plan],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let known = store.plan_events()?;
-    let last = known.iter().rev().find(|event| event.terms.id == plan.id);
-    match plan_event(last.map(|event| &event.terms), plan, now) {
-        Some(event) => store.add_plan_events(&[event]),
-        None => Ok(()),
+    if plans.is_empty() {
+        return Ok(());
     }
+    let mut known: HashMap<PlanId, Plan> = HashMap::new();
+    for event in store.plan_events()? {
+        known.insert(event.terms.id.clone(), event.terms);
+    }
+    let events: Vec<PlanEvent> = plans
+        .iter()
+        .filter_map(|plan| plan_event(known.get(&plan.id), plan, now))
+        .collect();
+    if events.is_empty() {
+        return Ok(());
+    }
+    store.add_plan_events(&events)
 }
 
 fn account_event(

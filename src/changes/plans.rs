@@ -19,7 +19,11 @@ impl Changes<'_> {
             });
         }
         self.put_plan(plan, "plan.create")?;
-        Ok(history::record_plan(self.store, plan, Timestamp::now())?)
+        Ok(history::record_plans(
+            self.store,
+            &[plan],
+            Timestamp::now(),
+        )?)
     }
 
     /// Replaces a plan. Its limits hold from the next request on, its terms from this moment on: revenue before it stays as
@@ -47,9 +51,13 @@ impl Changes<'_> {
             });
         };
         // What its terms were until now, should nobody have recorded that yet.
-        history::record_plan(self.store, old, Timestamp::now())?;
+        history::record_plans(self.store, &[old], Timestamp::now())?;
         self.put_plan(plan, "plan.replace")?;
-        Ok(history::record_plan(self.store, plan, Timestamp::now())?)
+        Ok(history::record_plans(
+            self.store,
+            &[plan],
+            Timestamp::now(),
+        )?)
     }
 
     fn put_plan(&self, plan: &Plan, action: &str) -> Result<(), ChangeError> {

@@ -252,7 +252,8 @@ fn a_price_of_the_file_that_a_gateway_takes_up_holds_from_then_on() {
     let mut office = Office::new();
     let moment = |text: &str| text.parse::<Timestamp>().unwrap();
     let record = |office: &Office, at: &str| {
-        history::record(office.store.as_ref(), &office.directory(), moment(at)).unwrap();
+        let directory = office.directory();
+        history::record(office.store.as_ref(), &directory, None, moment(at)).unwrap();
     };
     record(&office, "2025-03-05T00:00:00Z");
     let text = CONFIG.replace("20.00", "62.00");
@@ -268,4 +269,29 @@ fn a_price_of_the_file_that_a_gateway_takes_up_holds_from_then_on() {
     assert_eq!(revenue(&office, march.0, march.1), halves);
     let first_half = revenue(&office, march.0, "2025-03-16T12:00:00Z");
     assert_eq!(first_half, Money::from_usd(10));
+}
+
+#[test]
+fn a_gateway_whose_file_did_not_change_leaves_another_gateway_s_new_price_alone() {
+    let mut office = Office::new();
+    let now = |text: &str| text.parse::<Timestamp>().unwrap();
+    let old = office.directory();
+    let store = Arc::clone(&office.store);
+    history::record(store.as_ref(), &old, None, now("2025-03-05T00:00:00Z")).unwrap();
+    // Another gateway has the new file already.
+    let text = CONFIG.replace("20.00", "62.00");
+    let environment = FixedEnvironment::default();
+    office.config = crate::config::parse(text.as_bytes(), "weir.toml", &environment).unwrap();
+    let new = office.directory();
+    let moment = now("2025-03-16T12:00:00Z");
+    history::record(store.as_ref(), &new, Some(&old), moment).unwrap();
+    // This one still has the old file, and learns of an account that was made by hand.
+    office.create("team-a", None).unwrap();
+    office.config = crate::config::parse(CONFIG.as_bytes(), "weir.toml", &environment).unwrap();
+    let learned = office.directory();
+    let moment = now("2025-03-17T00:00:00Z");
+    history::record(store.as_ref(), &learned, Some(&old), moment).unwrap();
+    let march = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z");
+    let halves = Money::from_usd(10) + Money::from_usd(31);
+    assert_eq!(revenue(&office, march.0, march.1), halves);
 }

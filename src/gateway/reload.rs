@@ -65,6 +65,8 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let older = self.snapshot();
         let newer = Arc::new(Snapshot::build(config, stored, &self.pepper, Some(&older))?);
+        // First: what cannot be recorded does not come into force, and is tried again.
+        record_plans(self, &newer, Some(Arc::clone(&older))).await?;
         let added = newer.chains.new_since(&older.chains, Timestamp::now());
         // The cut comes before the swap: whoever is admitted after it to the older limits, adds itself to the new ones.
         let apart = (!added.is_empty()).then(|| {
@@ -77,7 +79,7 @@ impl Gateway {
         if let Some(apart) = apart {
             self.fill(&newer, added, apart).await;
         }
-        record_plans(self, &newer).await
+        Ok(())
     }
 
     /// Gives limits that are new what was used before them. They hold from now on whether that can be read or not: what
@@ -162,10 +164,12 @@ pub(super) async fn watch_store(gateway: Arc<Gateway>) {
 pub(super) async fn record_plans(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
+    older: Option<Arc<Snapshot>>,
 ) -> Result<(), StartError> {
     let (store, snapshot) = (Arc::clone(&gateway.store), Arc::clone(snapshot));
     let recorded = tokio::task::spawn_blocking(move || {
-        history::record(store.as_ref(), &snapshot.directory, Timestamp::now())
+        let older = older.as_ref().map(|older| &older.directory);
+        history::record(store.as_ref(), &snapshot.directory, older, Timestamp::now())
     });
     Ok(recorded.await.map_err(|_| StartError::Interrupted)??)
 }

@@ -182,7 +182,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     } else {
         rebuild::all(&gateway, &snapshot, Timestamp::now()).await?;
     }
-    reload::record_plans(&gateway, &snapshot).await?;
+    reload::record_plans(&gateway, &snapshot, None).await?;
 
     let running = listen(gateway, &config).await?;
     let gateway = &running.gateway;
