@@ -266,6 +266,14 @@ impl Quota {
         }
     }
 
+    /// Takes note of what limits have used, for as long as shared counters cannot be asked: what this gateway's share of a
+    /// limit is reckoned from. To be called once, at a start without them.
+    pub fn remember(&self, uses: &[Use], now: Timestamp) {
+        if let Keeper::Redis(redis) = &self.keeper {
+            redis.remember(uses, now);
+        }
+    }
+
     /// Begins a generation of limits: a cut through this gateway's settlements. Requests that are open at the cut, which it
     /// returns, and those that are reserved later learn of it when they settle ([`Settled::generation`]); all others have
     /// been settled before.

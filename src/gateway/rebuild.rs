@@ -34,6 +34,24 @@ pub(super) async fn all(
     seed(gateway, snapshot, rules, Apart::default(), now).await
 }
 
+/// Has every limit's use remembered, for a start without shared counters.
+pub(super) async fn remembered(
+    gateway: &Arc<Gateway>,
+    snapshot: &Arc<Snapshot>,
+    now: Timestamp,
+) -> Result<(), StartError> {
+    let (owner, snapshot) = (Arc::clone(gateway), Arc::clone(snapshot));
+    let summed = tokio::task::spawn_blocking(move || {
+        let rules = snapshot.chains.rules().filter(|rule| is_summed(rule));
+        let rules: Vec<_> = rules.cloned().collect();
+        let apart = Apart::default();
+        sum(owner.store.as_ref(), &snapshot.chains, &rules, &apart, now)
+    });
+    let uses = summed.await.map_err(|_| StartError::Interrupted)??;
+    gateway.quota.remember(&uses, now);
+    Ok(())
+}
+
 /// Entries that are not to be summed: their requests are counted otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Apart {

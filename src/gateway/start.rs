@@ -175,6 +175,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     if gateway.quota.is_shared() {
         let roots = rebuild::roots(snapshot.chains.rules());
         gateway.quota.start(roots, Timestamp::now()).await;
+        if !gateway.quota.is_up() {
+            rebuild::remembered(&gateway, &snapshot, Timestamp::now()).await?;
+        }
         tokio::spawn(keep_shared(Arc::downgrade(&gateway)));
         gateway
             .tasks

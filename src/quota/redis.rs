@@ -383,6 +383,23 @@ impl RedisQuota {
         Ok(())
     }
 
+    /// As [`super::Quota::remember`].
+    pub fn remember(&self, uses: &[Use], now: Timestamp) {
+        let mut node = self.lock();
+        for (bound, units) in rebuild::by_cell(uses, now) {
+            if bound.window.end_ms <= now.as_millisecond() {
+                continue;
+            }
+            let counter = Arc::clone(&bound.rule.counter);
+            let last = node.last.entry(counter).or_insert_with(|| Last {
+                rule: Arc::clone(&bound.rule),
+                window_end_ms: bound.window.end_ms,
+                state: CounterState::default(),
+            });
+            last.state.used = last.state.used.saturating_add(units);
+        }
+    }
+
     /// As [`super::Quota::begin_generation`].
     pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
         let mut node = self.lock();

@@ -1,5 +1,5 @@
 -- Finds out a tree's epoch, or begins one if there is none or its rebuild was given up.
--- ARGV: an epoch to begin, latest, how long a rebuild may take. Answers: 'ready', 'wait' or 'seed', and the epoch.
+-- Wants: how long a rebuild may take. The epoch is the one to begin. Answers: 'ready', 'wait' or 'seed', and the epoch.
 if state == 'ready' then return { 'ready', tree[1] } end
 local lock = base .. 'rebuild'
 if redis.call('SET', lock, epoch, 'NX', 'PX', argument()) then

@@ -129,7 +129,7 @@ impl Link {
         arguments: &Arguments,
     ) -> Result<Vec<String>, LinkError> {
         let mut call = script.prepare_invoke();
-        call.key(tree_key(root)).arg(&arguments.0);
+        call.key(tree_key(root)).arg(arguments.packed());
         self.bounded(async {
             match &self.way {
                 Way::Single(manager) => call.invoke_async(&mut manager.clone()).await,

@@ -1,4 +1,4 @@
--- Moves a rebuild on. ARGV: epoch, latest, phase, how long a rebuild may give no sign.
+-- Moves a rebuild on. Wants: phase, how long a rebuild may give no sign.
 -- 'reading': the ledger will be read now; answers 'ok' and the requests that registered before, which are not to be
 -- counted from it. 'goes on': a sign. 'ready': it was read. 'failed': it could not be; another rebuild may begin in a
 -- second.

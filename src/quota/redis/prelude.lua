@@ -1,36 +1,35 @@
 -- Shared by all scripts, which are sent as this text followed by their own.
 --
 -- KEYS[1] is the tree's own key, weir:{ROOT}:tree. Every other key is made from it and so lies in the same hash slot:
---   weir:{ROOT}:EPOCH:n:COUNTER   hash: window or part of one ("start:end") -> what it holds
+--   weir:{ROOT}:EPOCH:n:COUNTER   hash: window or part of one ("start:end") -> what it holds, packed
 --   weir:{ROOT}:EPOCH:open        hash: request -> its holds, packed
 --   weir:{ROOT}:EPOCH:until       sorted set: request -> when it expires
 --   weir:{ROOT}:EPOCH:joined      set: requests registered while the counters were rebuilt
 -- An epoch is one life of a tree's counters, from the rebuild until the data is lost.
 --
--- ARGV[1] is the epoch that the gateway knows, ARGV[2] the latest moment it has seen, in milliseconds.
+-- ARGV[1] is one MessagePack array: first the epoch that the gateway knows and the latest moment it has seen, in
+-- milliseconds, then what the script itself wants. Numbers come as numbers, and every command that is not sent is time saved:
+-- a cell is read once and written once, whatever is done to it in between.
 --
 -- Lua's numbers are doubles, exact up to 2^53. Amounts are pairs: thousands of thousands of millions (whole dollars, for
 -- money), and the rest below 10^12 (pico-dollars). Both stay exact; numbers are printed with %.0f, never by tostring.
 
+local arguments = cmsgpack.unpack(ARGV[1])
 local base = string.sub(KEYS[1], 1, -5)
-local epoch, latest = ARGV[1], tonumber(ARGV[2])
+local epoch, latest = arguments[1], arguments[2]
 local prefix = base .. epoch .. ':'
-local OPEN, UNTIL = prefix .. 'open', prefix .. 'until'
+local COUNTERS, OPEN, UNTIL = prefix .. 'n:', prefix .. 'open', prefix .. 'until'
 local LATE_MS, DAY_MS = 3600000, 86400000
 local UNIT = 1e12
 
 local cursor = 2
 local function argument()
   cursor = cursor + 1
-  return ARGV[cursor]
+  return arguments[cursor]
 end
 
 local function text(number)
   return string.format('%.0f', number)
-end
-
-local function amount(hi, lo)
-  return { tonumber(hi), tonumber(lo) }
 end
 
 local function plus(a, b)
@@ -51,68 +50,84 @@ end
 
 local ZERO = { 0, 0 }
 
-local function cell_of(packed)
-  if not packed then return nil end
-  local uh, ul, rh, rl, ph, pl = string.match(packed, '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
-  return { used = amount(uh, ul), reserved = amount(rh, rl), peak = amount(ph, pl) }
+local function unpacked(cell)
+  local uh, ul, rh, rl, ph, pl = struct.unpack('>dddddd', cell)
+  return { used = { uh, ul }, reserved = { rh, rl }, peak = { ph, pl } }
 end
 
-local function empty_cell()
-  return { used = ZERO, reserved = ZERO, peak = ZERO }
+-- The cells that this call has met, and those that it has changed.
+local cells, changed = {}, {}
+
+local function cell_at(counter, field)
+  local name = counter .. '\n' .. field
+  local cell = cells[name]
+  if cell then return cell end
+  local packed = redis.call('HGET', counter, field)
+  cell = packed and unpacked(packed) or { used = ZERO, reserved = ZERO, peak = ZERO, is_new = true }
+  cell.counter, cell.field = counter, field
+  cells[name] = cell
+  return cell
 end
 
-local function put(counter, field, cell)
-  local u, r, p = cell.used, cell.reserved, cell.peak
-  redis.call('HSET', counter, field, string.format('%.0f %.0f %.0f %.0f %.0f %.0f', u[1], u[2], r[1], r[2], p[1], p[2]))
+-- `kept_ms` and `ttl_ms` are needed of a cell that may be new.
+local function change(cell, kept_ms, ttl_ms)
+  if not cell.is_changed then
+    cell.is_changed = true
+    changed[#changed + 1] = cell
+  end
+  cell.kept_ms, cell.ttl_ms = kept_ms or cell.kept_ms, ttl_ms or cell.ttl_ms
+end
+
+-- Writes what was changed. A new cell is the moment to drop those that are over, each kept as long again as it lasted, and
+-- to say how long the counter is kept. One without windows has one cell for ever, and says so each time.
+local function write()
+  for _, cell in ipairs(changed) do
+    local counter, u, r, p = cell.counter, cell.used, cell.reserved, cell.peak
+    if cell.is_new then
+      for _, old in ipairs(redis.call('HKEYS', counter)) do
+        local finish = tonumber(string.match(old, ':(%-?%d+)$'))
+        if finish and cell.kept_ms >= 0 and finish + cell.kept_ms <= latest then redis.call('HDEL', counter, old) end
+      end
+    end
+    redis.call('HSET', counter, cell.field, struct.pack('>dddddd', u[1], u[2], r[1], r[2], p[1], p[2]))
+    if cell.ttl_ms and (cell.is_new or cell.kept_ms < 0) then redis.call('PEXPIRE', counter, text(cell.ttl_ms)) end
+    cell.is_new, cell.is_changed = nil, nil
+  end
+  changed = {}
 end
 
 -- What a window holds: of a rolling one (kind 'r') the parts that are not wholly older, else the one cell.
 -- The last result lists the parts, for finding out when enough of them will have left.
 local function sum(counter, kind, window_start, field)
-  if kind ~= 'r' then
-    local cell = cell_of(redis.call('HGET', counter, field)) or empty_cell()
-    return cell.used, cell.reserved, cell.peak, {}
-  end
+  local own = cell_at(counter, field)
+  if kind ~= 'r' then return own.used, own.reserved, own.peak, {} end
   local used, reserved, peak, parts = ZERO, ZERO, ZERO, {}
-  local all = redis.call('HGETALL', counter)
+  local function add(finish, cell)
+    used, reserved = plus(used, cell.used), plus(reserved, cell.reserved)
+    if exceeds(cell.peak, peak) then peak = cell.peak end
+    parts[#parts + 1] = { finish, plus(cell.used, cell.reserved) }
+  end
+  local all, has_own = redis.call('HGETALL', counter), false
   for i = 1, #all, 2 do
     local finish = tonumber(string.match(all[i], ':(%-?%d+)$'))
     if finish > window_start then
-      local cell = cell_of(all[i + 1])
-      used, reserved = plus(used, cell.used), plus(reserved, cell.reserved)
-      if exceeds(cell.peak, peak) then peak = cell.peak end
-      parts[#parts + 1] = { finish, plus(cell.used, cell.reserved) }
+      add(finish, cells[counter .. '\n' .. all[i]] or unpacked(all[i + 1]))
+      has_own = has_own or all[i] == field
     end
   end
+  local finish = tonumber(string.match(field, ':(%-?%d+)$'))
+  if not has_own and finish > window_start then add(finish, own) end
   return used, reserved, peak, parts
 end
 
--- Reads a cell for a change. A new cell is the moment to drop those that are over, each kept as long again as it lasted.
-local function cell_for(counter, field, kept_ms)
-  local cell = cell_of(redis.call('HGET', counter, field))
-  if cell then return cell end
-  for _, old in ipairs(redis.call('HKEYS', counter)) do
-    local finish = tonumber(string.match(old, ':(%-?%d+)$'))
-    if finish and kept_ms >= 0 and finish + kept_ms <= latest then redis.call('HDEL', counter, old) end
-  end
-  return empty_cell()
-end
-
-local function hold(counter, field, kept_ms, ttl_ms, units)
-  local cell = cell_for(counter, field, kept_ms)
-  cell.reserved = plus(cell.reserved, units)
-  put(counter, field, cell)
-  redis.call('PEXPIRE', counter, ttl_ms)
-end
-
--- Gives back what a request's record holds. A cell that was dropped meanwhile held nothing that counts.
+-- Gives back what a request's record holds: after its first member, counter, field and amount of each limit in turn. A cell
+-- that was dropped meanwhile held nothing that counts.
 local function lift(record)
-  for i = 2, #record do
-    local counter, field = prefix .. 'n:' .. record[i][1], record[i][2]
-    local cell = cell_of(redis.call('HGET', counter, field))
-    if cell then
-      cell.reserved = minus(cell.reserved, amount(record[i][3], record[i][4]))
-      put(counter, field, cell)
+  for i = 2, #record, 4 do
+    local cell = cell_at(COUNTERS .. record[i], record[i + 1])
+    if not cell.is_new then
+      cell.reserved = minus(cell.reserved, { record[i + 2], record[i + 3] })
+      change(cell)
     end
   end
 end
@@ -133,6 +148,14 @@ local function expire()
       redis.call('ZREM', UNTIL, id)
     end
   end
+  if #changed > 0 then write() end
+end
+
+-- Requests that are open hold on to their tree for a month from here on, which every renewal says again.
+local function keep()
+  redis.call('PEXPIRE', OPEN, 30 * DAY_MS)
+  redis.call('PEXPIRE', UNTIL, 30 * DAY_MS)
+  redis.call('PEXPIRE', KEYS[1], 1200 * DAY_MS)
 end
 
 -- Whether this gateway knows the tree's epoch. If not, what it is and how it stands.

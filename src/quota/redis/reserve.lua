@@ -1,8 +1,8 @@
 -- Holds a request on all of its limits or on none.
--- ARGV: epoch, latest, mode, request, until, number of limits, then each limit.
+-- Wants: mode, request, until, number of limits, then each limit.
 -- mode: 'new'; 'more' of a request that is open; 'join' one that was admitted elsewhere, without asking whether it fits.
 -- Answers: 'ok' or 'denied', limit (from 0), settled, retry, then used and reserved of each limit; 'epoch'; 'state'.
-local mode, id, expires, count = argument(), argument(), argument(), tonumber(argument())
+local mode, id, expires, count = argument(), argument(), argument(), argument()
 if tree[1] ~= epoch or (state ~= 'ready' and mode ~= 'join') then return other_epoch() end
 expire()
 
@@ -21,14 +21,12 @@ end
 local limits, answer, refusal = {}, { 'ok', '', '', '' }, nil
 for i = 1, count do
   local limit = {
-    name = argument(), kind = argument(), length = tonumber(argument()),
-    window_start = tonumber(argument()), window_end = argument(), field = argument(),
-    kept = tonumber(argument()), ttl = argument(),
-    need = amount(argument(), argument()), max = amount(argument(), argument()),
-    enforced = argument() == '1', counts = argument() == '1',
+    name = argument(), kind = argument(), length = argument(), window_start = argument(), window_end = argument(),
+    field = argument(), kept = argument(), ttl = argument(), need = { argument(), argument() },
+    max = { argument(), argument() }, enforced = argument() == 1, counts = argument() == 1,
   }
   limits[i] = limit
-  limit.counter = prefix .. 'n:' .. limit.name
+  limit.counter = COUNTERS .. limit.name
   if mode ~= 'join' then
     local used, reserved, _, parts = sum(limit.counter, limit.kind, limit.window_start, limit.field)
     local settled = plus(used, limit.need)
@@ -48,16 +46,16 @@ for i = 1, count do
           end
         end
       else
-        retry = tonumber(limit.window_end)
+        retry = limit.window_end
       end
       local is_settled = exceeds(settled, limit.max) and 1 or 0
       if not refusal or retry > refusal.retry or (retry == refusal.retry and is_settled > refusal.settled) then
         refusal = { limit = i - 1, retry = retry, settled = is_settled }
       end
     end
-    for _, number in ipairs({ used[1], used[2], reserved[1], reserved[2] }) do
-      answer[#answer + 1] = text(number)
-    end
+    local at = #answer
+    answer[at + 1], answer[at + 2] = text(used[1]), text(used[2])
+    answer[at + 3], answer[at + 4] = text(reserved[1]), text(reserved[2])
   end
 end
 if refusal then
@@ -66,24 +64,30 @@ if refusal then
   return answer
 end
 
-for i, limit in ipairs(limits) do
+for _, limit in ipairs(limits) do
   if limit.counts then
-    hold(limit.counter, limit.field, limit.kept, limit.ttl, limit.need)
+    local cell = cell_at(limit.counter, limit.field)
+    cell.reserved = plus(cell.reserved, limit.need)
+    change(cell, limit.kept, limit.ttl)
     local held = nil
-    for at = 2, #record do
-      if record[at][1] == limit.name and record[at][2] == limit.field then held = record[at] end
+    if mode == 'more' then
+      for at = 2, #record, 4 do
+        if record[at] == limit.name and record[at + 1] == limit.field then held = at end
+      end
     end
     if held then
-      local sum_held = plus(amount(held[3], held[4]), limit.need)
-      held[3], held[4] = text(sum_held[1]), text(sum_held[2])
+      local sum_held = plus({ record[held + 2], record[held + 3] }, limit.need)
+      record[held + 2], record[held + 3] = sum_held[1], sum_held[2]
     else
-      record[#record + 1] = { limit.name, limit.field, text(limit.need[1]), text(limit.need[2]) }
+      local at = #record
+      record[at + 1], record[at + 2], record[at + 3], record[at + 4] = limit.name, limit.field, limit.need[1], limit.need[2]
     end
   end
 end
+write()
 redis.call('HSET', OPEN, id, cmsgpack.pack(record))
-if mode ~= 'more' then redis.call('ZADD', UNTIL, expires, id) end
-redis.call('PEXPIRE', OPEN, 30 * DAY_MS)
-redis.call('PEXPIRE', UNTIL, 30 * DAY_MS)
-redis.call('PEXPIRE', KEYS[1], 1200 * DAY_MS)
+if mode ~= 'more' then
+  redis.call('ZADD', UNTIL, text(expires), id)
+  if redis.call('ZCARD', UNTIL) == 1 then keep() end
+end
 return answer

@@ -36,30 +36,67 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
     }
 });
 
-/// The arguments of one call.
+/// The arguments of one call: one MessagePack array, which Redis reads several times as fast as a hundred texts.
 #[derive(Debug)]
-pub(super) struct Arguments(pub(super) Vec<String>);
+pub(super) struct Arguments {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+/// The mark of an array, and four bytes for its length.
+const HEAD: usize = 5;
 
 impl Arguments {
     pub(super) fn new(epoch: &str, latest_ms: i64) -> Arguments {
-        Arguments(vec![epoch.to_owned(), latest_ms.to_string()])
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.extend_from_slice(&[0; HEAD]);
+        let mut arguments = Arguments { bytes, count: 0 };
+        arguments.text(epoch);
+        arguments.number(latest_ms);
+        arguments
     }
 
-    pub(super) fn text(&mut self, text: impl Into<String>) {
-        self.0.push(text.into());
+    pub(super) fn text(&mut self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.bytes.push(0xdb);
+        self.bytes.extend_from_slice(&length.to_be_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.count += 1;
     }
 
+    /// A whole number; beyond 2⁵³ Lua rounds it.
     pub(super) fn number(&mut self, number: impl Into<i128>) {
-        self.0.push(number.into().to_string());
+        let number = number.into();
+        match u8::try_from(number) {
+            Ok(small @ 0..=0x7f) => self.bytes.push(small),
+            _ => {
+                let most = if number < 0 { i64::MIN } else { i64::MAX };
+                let number = i64::try_from(number).unwrap_or(most);
+                self.bytes.push(0xd3);
+                self.bytes.extend_from_slice(&number.to_be_bytes());
+            }
+        }
+        self.count += 1;
     }
 
     pub(super) fn flag(&mut self, flag: bool) {
-        self.text(if flag { "1" } else { "0" });
+        self.number(i128::from(flag));
     }
 
     pub(super) fn amount(&mut self, units: i128) {
         self.number(units.div_euclid(UNIT));
         self.number(units.rem_euclid(UNIT));
+    }
+
+    /// What is sent.
+    pub(super) fn packed(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        if let Some(head) = bytes.first_chunk_mut::<HEAD>() {
+            let [a, b, c, d] = self.count.to_be_bytes();
+            *head = [0xdd, a, b, c, d];
+        }
+        bytes
     }
 
     /// The counter, and how it counts: `c` without a window, `r` in a rolling one, `w` in a calendar's.

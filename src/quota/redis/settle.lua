@@ -1,7 +1,7 @@
 -- Replaces what a request holds by what it used.
--- ARGV: epoch, latest, request, number of limits, then each limit.
+-- Wants: request, number of limits, then each limit.
 -- Answers: 'ok', then peak before, used and reserved of each limit that has warning marks; 'gone'; 'epoch'.
-local id, count = argument(), tonumber(argument())
+local id, count = argument(), argument()
 if tree[1] ~= epoch then return other_epoch() end
 expire()
 
@@ -15,16 +15,14 @@ redis.call('ZREM', UNTIL, id)
 local marked, answer = {}, { 'ok' }
 for _ = 1, count do
   local limit = {
-    name = argument(), kind = argument(), window_start = tonumber(argument()), field = argument(),
-    kept = tonumber(argument()), ttl = argument(), used = amount(argument(), argument()),
-    counts = argument() == '1', marks = argument() == '1',
+    name = argument(), kind = argument(), window_start = argument(), field = argument(), kept = argument(),
+    ttl = argument(), used = { argument(), argument() }, counts = argument() == 1, marks = argument() == 1,
   }
-  limit.counter = prefix .. 'n:' .. limit.name
+  limit.counter = COUNTERS .. limit.name
   if limit.counts and exceeds(limit.used, ZERO) then
-    local cell = cell_for(limit.counter, limit.field, limit.kept)
+    local cell = cell_at(limit.counter, limit.field)
     cell.used = plus(cell.used, limit.used)
-    put(limit.counter, limit.field, cell)
-    redis.call('PEXPIRE', limit.counter, limit.ttl)
+    change(cell, limit.kept, limit.ttl)
   end
   if limit.marks then marked[#marked + 1] = limit end
 end
@@ -37,10 +35,11 @@ for _, limit in ipairs(marked) do
   limit.sum = used
 end
 for _, limit in ipairs(marked) do
-  local cell = cell_of(redis.call('HGET', limit.counter, limit.field))
-  if cell and exceeds(limit.sum, cell.peak) then
+  local cell = cell_at(limit.counter, limit.field)
+  if not cell.is_new and exceeds(limit.sum, cell.peak) or cell.is_changed and exceeds(limit.sum, cell.peak) then
     cell.peak = limit.sum
-    put(limit.counter, limit.field, cell)
+    change(cell)
   end
 end
+write()
 return answer

@@ -582,6 +582,29 @@ async fn open_counters_that_hang_admit_this_gateways_share_and_book_it_later() {
     assert_eq!(cost(&node, &chain).await, (54, 0));
 }
 
+#[tokio::test]
+async fn a_gateway_that_starts_while_redis_is_away_goes_by_what_the_ledger_says() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let chain = budget(100);
+    let node = server.node(&Arc::default(), QuotaFailure::Open);
+    server.signal("STOP");
+    node.start(Vec::new(), now()).await;
+    assert!(!node.is_up());
+    let past = Use {
+        rule: Arc::clone(chain.rules("gpt-4o").next().unwrap()),
+        at: now(),
+        units: usd(60).units(Measure::Cost),
+    };
+    node.remember(&[past], now());
+    // 40 dollars are left, of which half is this gateway's.
+    let denied = reserve(&node, &chain, &usd(21)).await;
+    assert!(matches!(denied, Err(ReserveError::Denied(_))), "{denied:?}");
+    assert!(reserve(&node, &chain, &usd(20)).await.is_ok());
+    server.signal("CONT");
+}
+
 /// Ticks until Redis has taken everything.
 async fn deliver(node: &Arc<RedisQuota>) {
     for _ in 0..200 {
