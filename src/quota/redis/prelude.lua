@@ -12,7 +12,8 @@
 -- a cell is read once and written once, whatever is done to it in between.
 --
 -- Lua's numbers are doubles, exact up to 2^53. Amounts are pairs: thousands of thousands of millions (whole dollars, for
--- money), and the rest below 10^12 (pico-dollars). Both stay exact; numbers are printed with %.0f, never by tostring.
+-- money), and the rest below 10^12 (pico-dollars). Both stay exact; numbers are answered as integers, or printed with %.0f,
+-- never by tostring.
 
 local arguments = cmsgpack.unpack(ARGV[1])
 local base = string.sub(KEYS[1], 1, -5)
@@ -48,7 +49,7 @@ local function exceeds(a, b)
   return a[1] > b[1] or (a[1] == b[1] and a[2] > b[2])
 end
 
-local ZERO = { 0, 0 }
+local ZERO, NONE = { 0, 0 }, {}
 
 local function unpacked(cell)
   local uh, ul, rh, rl, ph, pl = struct.unpack('>dddddd', cell)
@@ -100,7 +101,7 @@ end
 -- The last result lists the parts, for finding out when enough of them will have left.
 local function sum(counter, kind, window_start, field)
   local own = cell_at(counter, field)
-  if kind ~= 'r' then return own.used, own.reserved, own.peak, {} end
+  if kind ~= 'r' then return own.used, own.reserved, own.peak, NONE end
   local used, reserved, peak, parts = ZERO, ZERO, ZERO, {}
   local function add(finish, cell)
     used, reserved = plus(used, cell.used), plus(reserved, cell.reserved)

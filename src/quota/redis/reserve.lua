@@ -20,10 +20,14 @@ end
 
 local limits, answer, refusal = {}, { 'ok', '', '', '' }, nil
 for i = 1, count do
+  local at = cursor
+  cursor = at + 14
   local limit = {
-    name = argument(), kind = argument(), length = argument(), window_start = argument(), window_end = argument(),
-    field = argument(), kept = argument(), ttl = argument(), need = { argument(), argument() },
-    max = { argument(), argument() }, enforced = argument() == 1, counts = argument() == 1,
+    name = arguments[at + 1], kind = arguments[at + 2], length = arguments[at + 3],
+    window_start = arguments[at + 4], window_end = arguments[at + 5], field = arguments[at + 6],
+    kept = arguments[at + 7], ttl = arguments[at + 8], need = { arguments[at + 9], arguments[at + 10] },
+    max = { arguments[at + 11], arguments[at + 12] }, enforced = arguments[at + 13] == 1,
+    counts = arguments[at + 14] == 1,
   }
   limits[i] = limit
   limit.counter = COUNTERS .. limit.name
@@ -53,9 +57,8 @@ for i = 1, count do
         refusal = { limit = i - 1, retry = retry, settled = is_settled }
       end
     end
-    local at = #answer
-    answer[at + 1], answer[at + 2] = text(used[1]), text(used[2])
-    answer[at + 3], answer[at + 4] = text(reserved[1]), text(reserved[2])
+    at = #answer
+    answer[at + 1], answer[at + 2], answer[at + 3], answer[at + 4] = used[1], used[2], reserved[1], reserved[2]
   end
 end
 if refusal then

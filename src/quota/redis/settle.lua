@@ -14,9 +14,12 @@ redis.call('ZREM', UNTIL, id)
 
 local marked, answer = {}, { 'ok' }
 for _ = 1, count do
+  local at = cursor
+  cursor = at + 10
   local limit = {
-    name = argument(), kind = argument(), window_start = argument(), field = argument(), kept = argument(),
-    ttl = argument(), used = { argument(), argument() }, counts = argument() == 1, marks = argument() == 1,
+    name = arguments[at + 1], kind = arguments[at + 2], window_start = arguments[at + 3], field = arguments[at + 4],
+    kept = arguments[at + 5], ttl = arguments[at + 6], used = { arguments[at + 7], arguments[at + 8] },
+    counts = arguments[at + 9] == 1, marks = arguments[at + 10] == 1,
   }
   limit.counter = COUNTERS .. limit.name
   if limit.counts and exceeds(limit.used, ZERO) then
@@ -30,7 +33,7 @@ end
 for _, limit in ipairs(marked) do
   local used, reserved, peak = sum(limit.counter, limit.kind, limit.window_start, limit.field)
   for _, number in ipairs({ peak[1], peak[2], used[1], used[2], reserved[1], reserved[2] }) do
-    answer[#answer + 1] = text(number)
+    answer[#answer + 1] = number
   end
   limit.sum = used
 end
