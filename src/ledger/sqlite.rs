@@ -277,17 +277,21 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     })
 }
 
+/// The pages that a connection keeps, in KiB. Entries and rollups of the current hour are what is written, and they fit; more
+/// would fill for hours and look like a leak. What it does not hold is in the page cache of the system.
+const CACHE_KIB: u32 = 8 * 1024;
+
 fn open_connection(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection
-        .execute_batch(
+        .execute_batch(&format!(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = NORMAL;
              PRAGMA wal_autocheckpoint = 0;
-             PRAGMA cache_size = -32768;
+             PRAGMA cache_size = -{CACHE_KIB};
              PRAGMA temp_store = MEMORY;",
-        )
+        ))
         .map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
