@@ -5,8 +5,8 @@
 //!
 //! [`Quota::begin_generation`]: crate::quota::Quota::begin_generation
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ use super::Gateway;
 use crate::ids::{AccountId, KeyId, ModelName};
 use crate::plan::Measure;
 use crate::quota::chain::Rule;
-use crate::quota::{Demand, Owner, Use};
+use crate::quota::{CounterId, Demand, Owner, Use};
 
 /// What decides which limits a request counts against.
 #[derive(Clone, Debug)]
@@ -31,9 +31,12 @@ pub struct Origin {
     pub at: Timestamp,
 }
 
-/// The limits that each of the latest generations brought.
+/// The limits that each of the latest generations brought, and those among them whose past is being read.
 #[derive(Default)]
-pub(super) struct AddedLimits(Mutex<VecDeque<(u64, Vec<Arc<Rule>>)>>);
+pub(super) struct AddedLimits {
+    by_generation: Mutex<VecDeque<(u64, Vec<Arc<Rule>>)>>,
+    filling: Mutex<HashSet<Arc<CounterId>>>,
+}
 
 /// Generations kept: more reloads than a call lasts, at three a second.
 const KEPT: usize = 10_000;
@@ -41,16 +44,46 @@ const KEPT: usize = 10_000;
 impl AddedLimits {
     /// Keeps what a generation brought. Before it begins.
     pub(super) fn note(&self, generation: u64, rules: &[Arc<Rule>]) {
-        let mut added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut added = self
+            .by_generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if added.len() >= KEPT {
             added.pop_front();
         }
         added.push_back((generation, rules.to_vec()));
     }
 
+    /// The past of these limits will be read by who took them into force, and by nobody else: only he knows which requests
+    /// add themselves.
+    pub(super) fn fills(&self, rules: &[Arc<Rule>]) {
+        let counters = rules.iter().map(|rule| Arc::clone(&rule.counter));
+        self.filling().extend(counters);
+    }
+
+    /// It has been read.
+    pub(super) fn filled(&self, rules: &[Arc<Rule>]) {
+        let mut filling = self.filling();
+        rules.iter().for_each(|rule| {
+            filling.remove(&rule.counter);
+        });
+    }
+
+    /// Whether somebody is about to read a limit's past.
+    pub(super) fn is_filling(&self, rule: &Rule) -> bool {
+        self.filling().contains(&rule.counter)
+    }
+
+    fn filling(&self) -> MutexGuard<'_, HashSet<Arc<CounterId>>> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The limits of a request that came after its admission, up to a generation. Concurrency has no past.
     fn of(&self, origin: &Origin, until: u64) -> Vec<Arc<Rule>> {
-        let added = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let added = self
+            .by_generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let model = origin.model.as_ref().map_or("", ModelName::as_str);
         let later = added
             .iter()

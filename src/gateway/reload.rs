@@ -71,6 +71,7 @@ impl Gateway {
         // The cut comes before the swap: whoever is admitted after it to the older limits, adds itself to the new ones.
         let apart = (!added.is_empty()).then(|| {
             self.added.note(newer.generation, &added);
+            self.added.fills(&added);
             let except = self.quota.begin_generation(newer.generation);
             let ended_by = Some(Timestamp::now());
             Apart { except, ended_by }
@@ -88,7 +89,10 @@ impl Gateway {
         self.quota.prepare(rebuild::roots(&added));
         let now = Timestamp::now();
         let read = rebuild::seed(self, snapshot, added.clone(), apart.clone(), now).await;
-        let Err(error) = read else { return };
+        let Err(error) = read else {
+            self.added.filled(&added);
+            return;
+        };
         tracing::error!(%error, "new limits do not know yet what was used before them");
         let (gateway, snapshot) = (Arc::clone(self), Arc::clone(snapshot));
         self.tasks.spawn(async move {
@@ -97,11 +101,12 @@ impl Gateway {
                     () = gateway.stop.cancelled() => return,
                     () = tokio::time::sleep(FILL_AGAIN) => {}
                 }
-                let (added, apart) = (added.clone(), apart.clone());
-                if rebuild::seed(&gateway, &snapshot, added, apart, now)
+                let (rules, apart) = (added.clone(), apart.clone());
+                if rebuild::seed(&gateway, &snapshot, rules, apart, now)
                     .await
                     .is_ok()
                 {
+                    gateway.added.filled(&added);
                     tracing::info!("new limits know what was used before them");
                     return;
                 }

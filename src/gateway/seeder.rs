@@ -47,6 +47,7 @@ impl Seeder for LedgerSeeder {
             .chains
             .rules()
             .filter(|rule| rule.counts && rule.per.is_some() && roots.contains(&rule.root))
+            .filter(|rule| !gateway.added.is_filling(rule))
             .cloned()
             .collect();
         let apart = Apart {

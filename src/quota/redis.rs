@@ -348,16 +348,9 @@ impl RedisQuota {
     /// When Redis is away.
     pub async fn seed(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
         let latest_ms = self.advance(now);
-        let mut by_counter: HashMap<&CounterId, Vec<&Use>> = HashMap::new();
-        for past in uses {
-            by_counter.entry(&past.rule.counter).or_default().push(past);
-        }
-        for uses in by_counter.into_values() {
-            let Some(rule) = uses.first().map(|past| &past.rule) else {
-                continue;
-            };
+        for (rule, uses) in rebuild::by_counter(uses) {
             let once = rebuild::once(rule, now);
-            let booked = rebuild::by_cell(uses.iter().copied(), now);
+            let booked = rebuild::by_cell(uses, now);
             self.in_tree(&rule.root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
                 rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
             })

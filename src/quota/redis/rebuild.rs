@@ -16,7 +16,7 @@ use crate::ids::{AccountId, RequestId};
 use crate::period::{WindowSpan, span};
 use crate::plan::{Measure, Window};
 use crate::quota::chain::Rule;
-use crate::quota::{Bound, Use};
+use crate::quota::{Bound, CounterId, Use};
 
 /// Where the counters of trees are read when Redis does not have them: the ledger.
 ///
@@ -287,20 +287,13 @@ impl RedisQuota {
                             return Err(TreeError::Rebuild);
                         }
                         let used = by_root.get(&root).map_or(&[][..], Vec::as_slice);
-                        for some in by_cell(used, now).chunks(100) {
+                        // Each limit's past once: a limit that is new may have been given its own meanwhile, by whichever
+                        // gateway took it into force first.
+                        for (rule, uses) in by_counter(used) {
                             let latest_ms = quota.latest().as_millisecond();
-                            let arguments = seed_arguments(&epoch, latest_ms, "", some, now);
-                            quota.call(&root, &SCRIPTS.seed, &arguments).await?;
-                        }
-                        // That was all of these limits' past: no gateway adds it again.
-                        let rules: HashMap<_, _> = used
-                            .iter()
-                            .map(|past| (&past.rule.counter, &past.rule))
-                            .collect();
-                        for rule in rules.into_values() {
-                            let latest_ms = quota.latest().as_millisecond();
+                            let booked = by_cell(uses, now);
                             let once = once(rule, now);
-                            let arguments = seed_arguments(&epoch, latest_ms, &once, &[], now);
+                            let arguments = seed_arguments(&epoch, latest_ms, &once, &booked, now);
                             quota.call(&root, &SCRIPTS.seed, &arguments).await?;
                         }
                         quota.phase(&root, &epoch, "ready").await
@@ -489,6 +482,19 @@ impl RedisQuota {
         let latest_ms = self.latest_ms.load(Ordering::Relaxed);
         Timestamp::from_millisecond(latest_ms).unwrap_or(Timestamp::UNIX_EPOCH)
     }
+}
+
+/// Use by the counter that it is booked in, with one of the rules that count there.
+pub(super) fn by_counter<'a>(
+    uses: impl IntoIterator<Item = &'a Use>,
+) -> Vec<(&'a Arc<Rule>, Vec<&'a Use>)> {
+    let mut by_counter: HashMap<&CounterId, (&Arc<Rule>, Vec<&Use>)> = HashMap::new();
+    for past in uses {
+        let of_counter = by_counter.entry(&past.rule.counter);
+        let (_, uses) = of_counter.or_insert((&past.rule, Vec::new()));
+        uses.push(past);
+    }
+    by_counter.into_values().collect()
 }
 
 /// Use added up by the cell that it is booked in. What a limit on concurrency counts is never past use.
