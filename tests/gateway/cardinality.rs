@@ -16,7 +16,7 @@ fn accounts() -> String {
     for plan in ["free", "plus", "pro"] {
         let _ = writeln!(
             text,
-            "[[plans]]\nid = \"{plan}\"\nprice = \"20.00\"\n[[plans.limits]]\non = \"tokens\"\nmax = 1000000000\nper = \"month\""
+            "[[plans]]\nid = \"{plan}\"\nprice = \"20.00\"\n[[plans.limits]]\non = \"tokens\"\nmax = 1000000\nper = \"month\""
         );
     }
     for number in 0..ACCOUNTS {
