@@ -20,12 +20,12 @@ export async function show({ query }) {
   const state = controls(plans, worst, used.rows.map((row) => row.id), prices.map((price) => price.model), query);
   form.append(...state.fields);
 
+  const ask = () => fill(answer, async () => result(await get("whatif", state.query())));
   let timer;
-  const ask = () => {
+  form.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => fill(answer, async () => result(await get("whatif", state.query()))), 200);
-  };
-  form.addEventListener("input", ask);
+    timer = setTimeout(ask, 200);
+  });
   ask();
   return [
     h("div", { class: "title" }, h("div", {}, h("h1", {}, "What-if"), h("p", {}, "The recorded traffic, priced again under other terms. Nothing is changed by asking."))),
