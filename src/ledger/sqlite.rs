@@ -279,7 +279,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 
 /// The pages that a connection keeps, in KiB. Entries and rollups of the current hour are what is written, and they fit; more
 /// would fill for hours and look like a leak. What it does not hold is in the page cache of the system.
-const CACHE_KIB: u32 = 8 * 1024;
+const CACHE_KIB: u32 = 2 * 1024;
 
 fn open_connection(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(failed)?;
