@@ -14,7 +14,7 @@ use crate::price::PriceTable;
 use crate::quota::chain::Chains;
 use crate::route::Router;
 use crate::secret::{KeyDigest, Pepper};
-use crate::upstream::{TlsError, Upstream};
+use crate::upstream::{SetupError, Upstream};
 
 /// Everything that a request needs to know, at one moment.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct SnapshotError {
     /// The upstream.
     pub upstream: UpstreamId,
     /// What is wrong with it.
-    pub error: TlsError,
+    pub error: SetupError,
 }
 
 impl Snapshot {

@@ -9,6 +9,7 @@ mod tls;
 pub(crate) use tls::client_config as tls_config;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use answer_body::UpstreamBody;
 pub use body::OutgoingBody;
 use health::Health;
-pub use tls::TlsError;
 
 use crate::config;
 use crate::dialect::Dialect;
@@ -56,6 +56,25 @@ enum Connections {
     Http1(Arc<http1::Pool>),
     /// Whichever of both the TLS handshake agrees on, or HTTP/2 alone: connections are shared, so they are tasks of their own.
     Http2(Box<legacy::Client<HttpsConnector<HttpConnector>, OutgoingBody>>),
+}
+
+/// Why an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file of certificate authorities cannot be read.
+    #[error("{path}: {reason}")]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The address makes no URL.
+    #[error("base_url: {0}")]
+    Address(String),
+    /// The TLS library refuses its own defaults.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// A call that is under way. It may be kept and polled after the client has gone.
@@ -110,7 +129,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When the certificates cannot be read.
-    pub fn new(settings: config::Upstream) -> Result<Upstream, TlsError> {
+    pub fn new(settings: config::Upstream) -> Result<Upstream, SetupError> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -137,9 +156,9 @@ impl Upstream {
             .authority(base.authority.clone())
             .path_and_query("/")
             .build()
-            .map_err(|error| TlsError::Address(error.to_string()))?;
+            .map_err(|error| SetupError::Address(error.to_string()))?;
         let host = HeaderValue::from_str(base.authority.as_str())
-            .map_err(|error| TlsError::Address(error.to_string()))?;
+            .map_err(|error| SetupError::Address(error.to_string()))?;
         let connections = if settings.http2 {
             Connections::Http2(Box::new(
                 legacy::Client::builder(TokioExecutor::new())

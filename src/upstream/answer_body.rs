@@ -12,7 +12,7 @@ use super::http1;
 #[derive(Debug)]
 pub enum UpstreamBody {
     /// By a connection of its own.
-    Http1(http1::AnswerBody),
+    Http1(http1::Http1Body),
     /// By a stream of a shared connection.
     Http2(Incoming),
 }

@@ -81,7 +81,7 @@ impl Pool {
     pub(super) async fn call(
         self: Arc<Self>,
         mut request: Request<OutgoingBody>,
-    ) -> Result<Response<AnswerBody>, CallError> {
+    ) -> Result<Response<Http1Body>, CallError> {
         loop {
             let rested = self.take();
             let fresh = rested.is_none();
@@ -91,7 +91,7 @@ impl Pool {
                 None => Box::pin(self.connect()).await.map_err(CallError::Connect)?,
             };
             match connection.send(request).await {
-                Ok(answer) => return Ok(answer.map(|body| AnswerBody::new(body, connection, self))),
+                Ok(answer) => return Ok(answer.map(|body| Http1Body::new(body, connection, self))),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => request = unsent,
                     Some(_) => return Err(CallError::Connect(error.into_error().into())),
@@ -228,15 +228,15 @@ fn drive(driver: &mut Driver, cx: &mut Context<'_>) {
 
 /// An answer's body together with the connection that brings it. At its end the connection comes to rest.
 #[derive(Debug)]
-pub struct AnswerBody {
+pub struct Http1Body {
     body: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
 }
 
-impl AnswerBody {
-    fn new(body: Incoming, connection: Connection, pool: Arc<Pool>) -> AnswerBody {
-        let mut answer = AnswerBody {
+impl Http1Body {
+    fn new(body: Incoming, connection: Connection, pool: Arc<Pool>) -> Http1Body {
+        let mut answer = Http1Body {
             body,
             connection: Some(connection),
             pool,
@@ -257,7 +257,7 @@ impl AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for Http1Body {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -1,6 +1,6 @@
 //! Whom an upstream connection trusts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -8,33 +8,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
+use super::SetupError;
 use crate::config::Scheme;
-
-/// Why an upstream's TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file of certificate authorities cannot be read.
-    #[error("{path}: {reason}")]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The address makes no URL.
-    #[error("base_url: {0}")]
-    Address(String),
-    /// The TLS library refuses its own defaults.
-    #[error("TLS: {0}")]
-    Library(#[from] rustls::Error),
-}
 
 /// Certificates are verified against the system's authorities and those of `extra`; where the system has none (a bare
 /// container), against Mozilla's list as compiled in.
 pub(crate) fn client_config(
     extra: Option<&Path>,
     scheme: Scheme,
-) -> Result<ClientConfig, TlsError> {
+) -> Result<ClientConfig, SetupError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
@@ -60,8 +42,8 @@ pub(crate) fn client_config(
     }
 }
 
-fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::Authorities {
+fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let wrong = |reason: String| SetupError::Authorities {
         path: path.to_owned(),
         reason,
     };

@@ -1,5 +1,5 @@
 //! What one admission costs: `cargo bench --bench quota`; with `WEIR_TEST_REDIS=redis://…` also in that Redis: one at a
-//! time, and 2,000 a second that begin at fixed moments.
+//! time, and 2,000 a second that begin at random moments.
 //!
 //! In memory the figure is the median of single calls, each timed by itself: a machine that does other work moves it least.
 //!
@@ -96,7 +96,7 @@ fn shared_admission(c: &mut Criterion) {
     // As a gateway does before it listens: an empty Redis takes a second.
     let roots = chain.root().cloned().into_iter().collect();
     runtime.block_on(quota.start(roots, Timestamp::now()));
-    runtime.block_on(steady(&quota, chain));
+    steady(&runtime, &quota, chain);
     c.bench_function("reserve and settle in Redis, depth 4", |b| {
         b.iter(|| {
             runtime.block_on(async {
@@ -112,47 +112,68 @@ fn shared_admission(c: &mut Criterion) {
     });
 }
 
-/// 2,000 admissions a second for ten seconds, each begun at its moment whatever the others do, and each settled. Prints how
-/// long admissions took, measured from the moment at which they were due.
-async fn steady(quota: &Arc<Quota>, chain: &Chain) {
-    const RATE: u32 = 2_000;
-    let count = RATE * 10;
-    let began = tokio::time::Instant::now() + Duration::from_millis(10);
-    let mut requests = tokio::task::JoinSet::new();
-    let mut took = Vec::with_capacity(count as usize);
-    for number in 0..count {
-        let due = began + Duration::from_secs(1) * number / RATE;
-        // The timer counts in milliseconds: those of one millisecond begin together.
-        tokio::time::sleep_until(due).await;
-        let (quota, chain) = (Arc::clone(quota), chain.clone());
-        requests.spawn(async move {
-            let (id, now) = (RequestId::new(), Timestamp::now());
-            let mut bounds = chain.bounds("gpt-4o-mini", now);
-            let started = tokio::time::Instant::now();
-            let admitted = quota
-                .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
-                .await;
-            let took = started.elapsed();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let settled = quota.settle(id, &DEMAND, Timestamp::now()).await;
-            (admitted.is_ok() && settled.is_ok()).then_some(took)
-        });
-        while let Some(Ok(one)) = requests.try_join_next() {
-            took.extend(one);
+/// 2,000 admissions a second for ten seconds, at random moments as independent clients make them, whatever the others do;
+/// each is settled 20 ms later. Prints how long admissions took, from the moment at which the runtime was told of them.
+///
+/// Paced by this thread: the runtime's own timer counts in milliseconds, and all of one millisecond would begin at once.
+fn steady(runtime: &tokio::runtime::Runtime, quota: &Arc<Quota>, chain: &Chain) {
+    const RATE: f64 = 2_000.0;
+    const COUNT: usize = 20_000;
+    const ANSWER: Duration = Duration::from_millis(20);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut at = Duration::ZERO;
+    let admissions: Vec<(Duration, RequestId)> = (0..COUNT)
+        .map(|_| {
+            at += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / RATE);
+            (at, RequestId::new())
+        })
+        .collect();
+    let mut events: Vec<(Duration, RequestId, bool)> = admissions
+        .iter()
+        .flat_map(|&(at, id)| [(at, id, true), (at + ANSWER, id, false)])
+        .collect();
+    events.sort_unstable_by_key(|&(at, ..)| at);
+
+    let began = Instant::now();
+    let (mut reserved, mut settled) = (Vec::with_capacity(COUNT), Vec::with_capacity(COUNT));
+    for (at, id, is_admission) in events {
+        std::thread::sleep(at.saturating_sub(began.elapsed()));
+        let (quota, chain, told) = (Arc::clone(quota), chain.clone(), Instant::now());
+        if is_admission {
+            reserved.push(runtime.spawn(async move {
+                let now = Timestamp::now();
+                let mut bounds = chain.bounds("gpt-4o-mini", now);
+                let admitted = quota
+                    .reserve(id, &mut bounds, &DEMAND, now, Timestamp::MAX)
+                    .await;
+                admitted.is_ok().then(|| told.elapsed())
+            }));
+        } else {
+            settled.push(runtime.spawn(async move {
+                let settled = quota.settle(id, &DEMAND, Timestamp::now()).await;
+                settled.is_ok()
+            }));
         }
     }
-    while let Some(Ok(one)) = requests.join_next().await {
-        took.extend(one);
-    }
+    let seconds = began.elapsed().as_secs_f64();
+    let (mut took, settled) = runtime.block_on(async {
+        let (mut took, mut count) = (Vec::with_capacity(COUNT), 0);
+        for one in reserved {
+            took.extend(one.await.ok().flatten());
+        }
+        for one in settled {
+            count += usize::from(one.await.is_ok_and(|settled| settled));
+        }
+        (took, count)
+    });
     took.sort_unstable();
     let at = |share: usize| {
         took.get(took.len() * share / 1000)
             .copied()
             .unwrap_or_default()
     };
-    let seconds = began.elapsed().as_secs_f64();
     println!(
-        "{} of {count} admitted and settled in {seconds:.2} s; admission p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}",
+        "{} of {COUNT} admitted and {settled} settled in {seconds:.2} s; admission p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}",
         took.len(),
         at(500),
         at(900),
