@@ -212,6 +212,49 @@ test("the margin page's revenue is an independent sum's: through a change of pla
   await page.context().close();
 });
 
+/** Dollars per million tokens: input, read from the cache, output; from 200,000 tokens of input on, Anthropic's larger ones. */
+function vendorPrices({ served_model: model, usage }) {
+  const long = usage.input_tokens > 200_000;
+  return {
+    "gpt-4o": [2.5, 1.25, 10],
+    "gpt-4o-mini": [0.15, 0.075, 0.6],
+    o3: [2, 0.5, 8],
+    "claude-sonnet-4-5": long ? [6, 0.6, 22.5] : [3, 0.3, 15],
+  }[model];
+}
+
+test("the margin page's cost is an independent sum's: tokens of the exported ledger times the vendors' prices", async () => {
+  const now = new Date();
+  const month = (back) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 10);
+  const lines = (await gateway.text(`export?format=jsonl&since=${month(1)}&until=${month(0)}`)).trim().split("\n");
+  assert.ok(lines.length > 10_000, `${lines.length} entries`);
+  // In millionths of a millionth of a dollar, so that the sum is exact.
+  const expected = {};
+  const worst = {};
+  for (const line of lines) {
+    const entry = JSON.parse(line);
+    if (entry.usage_source === "none") continue;
+    const { input_tokens: input, cache_read_input_tokens: cached, output_tokens: output } = entry.usage;
+    const prices = vendorPrices(entry).map((price) => BigInt(Math.round(price * 1e6)));
+    const cost = [input - cached, cached, output].reduce((sum, tokens, at) => sum + BigInt(tokens) * prices[at], 0n);
+    expected[entry.plan] = (expected[entry.plan] ?? 0n) + cost;
+    worst[entry.account] = (worst[entry.account] ?? 0n) + cost;
+  }
+  const picos = (text) => {
+    const [whole, part = ""] = text.split(".");
+    return BigInt(whole) * 10n ** 12n + BigInt(part.padEnd(12, "0"));
+  };
+  const page = await open();
+  await logIn(page);
+  await go(page, "margin?range=last-month", "Margin");
+  const plans = await amounts(page.getByRole("table", { name: "Margin by plan" }));
+  for (const [plan, cost] of Object.entries(expected)) assert.equal(picos(plans[plan][1]), cost, plan);
+  const accounts = await amounts(page.getByRole("table", { name: "Accounts with the worst margin" }));
+  for (const [account, [, cost]] of Object.entries(accounts)) assert.equal(picos(cost), worst[account], account);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
 test("a what-if answers with the sliders, and its figures are the API's", async () => {
   const page = await open();
   await logIn(page);
@@ -344,6 +387,24 @@ test("the metrics are the margins' figures", async () => {
   assert.deepEqual(worst.sort(), accounts.rows.map((row) => row.id).sort());
 });
 
+test("the live page says that nothing passes, and then what does", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "live", "Live");
+  const quiet = page.getByText("No request has ended in the last two minutes.");
+  await quiet.waitFor();
+  const answered = await Promise.all([gateway.ask(), gateway.ask({ stream: true }), gateway.ask({ model: "gpt-4o-broken" })]);
+  assert.deepEqual(answered, [200, 200, 502]);
+  await quiet.waitFor({ state: "hidden" });
+  const figure = (name) => page.locator(".figure", { hasText: name });
+  await figure("Requests a second").getByText("33.3\u00a0% failed or refused").waitFor();
+  // Two answers of 1,000 tokens in and 500 out, on gpt-4o: $0.0075 each, within the two minutes that are shown.
+  const hourly = Number((await figure("Dollars an hour").locator("dd").innerText()).match(/\$([\d.]+)/)[1]);
+  assert.ok(hourly > 0.2, `$${hourly} an hour`);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
 const PAGES = [
   ["margin", "Margin"],
   ["accounts", "Accounts"],
@@ -353,6 +414,14 @@ const PAGES = [
   ["ledger", "Ledger"],
   ["plans", "Plans and keys"],
 ];
+/** Some seconds of requests, plain and streamed, one in ten broken off by the upstream: until the page shows a curve. */
+async function traffic(page) {
+  for (let round = 0; round < 12; round += 1) {
+    await Promise.all([0, 1, 2].map((one) => gateway.ask({ stream: one > 0, model: (round * 3 + one) % 10 === 9 ? "gpt-4o-broken" : "gpt-4o" })));
+  }
+  await page.locator(".figure", { hasText: "First token" }).getByText(" ms").first().waitFor();
+}
+
 for (const [look, options] of Object.entries({
   light: {},
   dark: { colorScheme: "dark" },
@@ -366,6 +435,7 @@ for (const [look, options] of Object.entries({
     await logIn(page);
     for (const [name, heading] of PAGES) {
       await go(page, name, heading);
+      if (name === "live") await traffic(page);
       await page.screenshot({ path: path.join(SHOTS, `${name.replace("/", "-")}-${look}.png`), fullPage: true });
       assert.deepEqual(await violations(page), [], name);
       const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

@@ -30,16 +30,16 @@ export function money(text, options = {}) {
   return h("data", { value: text, title: `$${text}`, class: loses ? "money loss" : "money" }, usd(text, options));
 }
 
-/** A table: columns are { title, cell, number }, and `caption` names it for who cannot see it. */
+/** A table: columns are { title, cell, number, wide }, and `caption` names it for who cannot see it. A phone leaves out what is `wide`. */
 export function table(caption, columns, rows, { empty = "Nothing here yet.", row: props = () => ({}) } = {}) {
   if (rows.length === 0) return emptyState(empty);
-  const number = (column) => (column.number ? "number" : null);
+  const kind = (column) => [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || null;
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h("table", {},
       h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: number(column) }, column.title)))),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: kind(column) }, column.title)))),
       h("tbody", {}, rows.map((row) => h("tr", props(row), columns.map((column, index) =>
-        h(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, class: number(column) }, column.cell(row))))))));
+        h(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, class: kind(column) }, column.cell(row))))))));
 }
 
 /** One figure with its name. */

@@ -77,14 +77,14 @@ function modelTable(models) {
   const zero = (text) => (Number(text) === 0 ? "–" : money(text));
   return table("Cost by model and class", [
     { title: "Model", cell: (row) => row.id || "none" },
-    { title: "Requests", number: true, cell: (row) => count(row.requests) },
-    { title: "Tokens in", number: true, cell: (row) => short(row.usage.input_tokens) },
+    { title: "Requests", wide: true, number: true, cell: (row) => count(row.requests) },
+    { title: "Tokens in", wide: true, number: true, cell: (row) => short(row.usage.input_tokens) },
     { title: "Tokens out", number: true, cell: (row) => short(row.usage.output_tokens) },
-    { title: "Input", number: true, cell: (row) => zero(row.cost.input) },
-    { title: "Cached", number: true, cell: (row) => zero(row.cost.cache_read_input) },
-    { title: "Cache writes", number: true, cell: (row) => zero(row.cost.cache_write_input) },
-    { title: "Output", number: true, cell: (row) => zero(row.cost.output) },
-    { title: "Reasoning", number: true, cell: (row) => zero(row.cost.reasoning_output) },
+    { title: "Input", wide: true, number: true, cell: (row) => zero(row.cost.input) },
+    { title: "Cached", wide: true, number: true, cell: (row) => zero(row.cost.cache_read_input) },
+    { title: "Cache writes", wide: true, number: true, cell: (row) => zero(row.cost.cache_write_input) },
+    { title: "Output", wide: true, number: true, cell: (row) => zero(row.cost.output) },
+    { title: "Reasoning", wide: true, number: true, cell: (row) => zero(row.cost.reasoning_output) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
   ], rows, { empty: "No use in this range." });
 }
@@ -92,8 +92,8 @@ function modelTable(models) {
 function limitTable(limits) {
   return table("Limits", [
     { title: "Limit", cell: (row) => h("span", { class: "wrap" }, measure(row.on, row.per), row.models.length > 0 && h("span", { class: "hint" }, ` of ${row.models.join(", ")}`)) },
-    { title: h("span", { class: "unseen" }, "Share used"), cell: meter },
-    { title: "Left", number: true, cell: (row) => `${amount(row.on, Math.max(0, Number(row.max) - Number(row.used) - Number(row.reserved)))} of ${amount(row.on, row.max)}` },
+    { title: h("span", { class: "unseen" }, "Share used"), wide: true, cell: meter },
+    { title: "Left", number: true, cell: (row) => [amount(row.on, Math.max(0, Number(row.max) - Number(row.used) - Number(row.reserved))), h("span", { class: "wide" }, ` of ${amount(row.on, row.max)}`)] },
     { title: "Resets", cell: (row) => minute(row.resets_at) },
   ], limits, { empty: "No limit holds for this account." });
 }

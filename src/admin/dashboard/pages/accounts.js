@@ -47,9 +47,9 @@ function accountTable(items) {
     { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.id)}` }, row.id) },
     { title: "Name", cell: (row) => row.name ?? "–" },
     { title: "Plan", cell: (row) => row.plan },
-    { title: "Below", cell: (row) => row.parent ?? "–" },
-    { title: "Since", cell: (row) => day(row.since) },
-    { title: "Until", cell: (row) => (row.until ? day(row.until) : "–") },
+    { title: "Below", wide: true, cell: (row) => row.parent ?? "–" },
+    { title: "Since", wide: true, cell: (row) => day(row.since) },
+    { title: "Until", wide: true, cell: (row) => (row.until ? day(row.until) : "–") },
   ], items, { empty: "No account fits." });
 }
 

@@ -11,8 +11,8 @@ export function keyTable(keys, who, { accounts = false } = {}) {
     { title: "Key", cell: (row) => row.id },
     accounts && { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.account)}` }, row.account) },
     { title: "State", cell: (row) => h("span", { class: row.state === "active" ? "tag" : "tag bad" }, row.state) },
-    { title: "Models", cell: (row) => row.models.join(", ") || "all" },
-    { title: "Ends", cell: (row) => (row.revoked_at ? moment(row.revoked_at) : row.expires_at ? moment(row.expires_at) : "–") },
+    { title: "Models", wide: true, cell: (row) => row.models.join(", ") || "all" },
+    { title: "Ends", wide: true, cell: (row) => (row.revoked_at ? moment(row.revoked_at) : row.expires_at ? moment(row.expires_at) : "–") },
     changes && { title: h("span", { class: "unseen" }, "Changes"), number: true, cell: buttons },
   ].filter(Boolean), keys, { empty: "No keys yet." });
 }

@@ -54,12 +54,12 @@ export async function show({ query }) {
 function entryTable(entries) {
   return table("Entries of the ledger", [
     { title: "Started", cell: (row) => h("button", { type: "button", class: "quiet link", onclick: () => look(row), "aria-label": `Entry of ${moment(row.started_at)}` }, moment(row.started_at)) },
-    { title: "Account", cell: (row) => (row.account ? h("a", { href: `#/account/${encodeURIComponent(row.account)}` }, row.account) : "–") },
+    { title: "Account", wide: true, cell: (row) => (row.account ? h("a", { href: `#/account/${encodeURIComponent(row.account)}` }, row.account) : "–") },
     { title: "Model", cell: (row) => row.served_model ?? row.model ?? "–" },
-    { title: "Outcome", cell: (row) => h("span", { class: row.outcome === "completed" ? "tag" : "tag bad" }, OUTCOMES.find(([name]) => name === row.outcome)?.[1] ?? row.outcome) },
-    { title: "Tokens in", number: true, cell: (row) => short(row.usage.input_tokens ?? 0) },
-    { title: "Tokens out", number: true, cell: (row) => short(row.usage.output_tokens ?? 0) },
-    { title: "Took", number: true, cell: (row) => seconds(row.duration_ms / 1000) },
+    { title: "Outcome", wide: true, cell: (row) => h("span", { class: row.outcome === "completed" ? "tag" : "tag bad" }, OUTCOMES.find(([name]) => name === row.outcome)?.[1] ?? row.outcome) },
+    { title: "Tokens in", wide: true, number: true, cell: (row) => short(row.usage.input_tokens ?? 0) },
+    { title: "Tokens out", wide: true, number: true, cell: (row) => short(row.usage.output_tokens ?? 0) },
+    { title: "Took", wide: true, number: true, cell: (row) => seconds(row.duration_ms / 1000) },
     { title: "Cost", number: true, cell: (row) => (row.priced_by || row.usage_source === "none" ? money(row.cost_usd) : h("span", { class: "tag bad" }, "unpriced")) },
   ], entries, { empty: "No entry fits." });
 }

@@ -18,9 +18,11 @@ export async function show({ signal }) {
     latency: make("Latency", [["Half of the requests within", "accent"], ["95 % within", "cost"]], seconds, 0.1),
     firstToken: make("Time to the first token", [["Half of the requests within", "accent"], ["95 % within", "cost"]], seconds, 0.1),
   };
+  const quiet = h("p", { class: "hint", role: "status" });
   const problem = h("p", { class: "problem", role: "alert" });
   const draw = (live) => {
     numbers.replaceChildren(summary(live));
+    quiet.textContent = live.whole?.requests > 0 ? "" : "No request has ended in the last two minutes.";
     const x = live.samples.map((sample) => unix(sample.at));
     const rate = (pick) => live.samples.map((sample) => pick(sample) / Math.max(sample.seconds, 0.001));
     const value = (pick) => live.samples.map(pick);
@@ -45,6 +47,7 @@ export async function show({ signal }) {
   return [
     h("div", { class: "title" }, h("div", {}, h("h1", {}, "Live"), h("p", {}, "The last two minutes of this gateway"))),
     problem,
+    quiet,
     numbers,
     h("div", { class: "pair" },
       section("Requests per second", charts.requests),

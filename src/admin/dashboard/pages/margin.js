@@ -51,15 +51,15 @@ function planTable(rows) {
   const most = Math.max(...rows.map((row) => Math.max(Number(row.revenue_usd), Number(row.cost_usd))), 0);
   return table("Margin by plan", [
     { title: "Plan", cell: (row) => row.id },
-    { title: "Accounts", number: true, cell: (row) => count(row.accounts) },
-    { title: "At a loss", number: true, cell: (row) => count(row.loss_making_accounts) },
+    { title: "Accounts", wide: true, number: true, cell: (row) => count(row.accounts) },
+    { title: "At a loss", wide: true, number: true, cell: (row) => count(row.loss_making_accounts) },
     { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
-    { title: h("span", { class: "unseen" }, "Revenue against cost"), cell: (row) => bars(row, most) },
+    { title: h("span", { class: "unseen" }, "Revenue against cost"), wide: true, cell: (row) => bars(row, most) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
-    { title: "Of revenue", number: true, cell: (row) => percent(row.margin_ratio, 1) },
-    { title: "At the month's end", number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
-    { title: "Cost of the top 5\u00a0%", number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
+    { title: "Of revenue", wide: true, number: true, cell: (row) => percent(row.margin_ratio, 1) },
+    { title: "At the month's end", wide: true, number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
+    { title: "Cost of the top 5\u00a0%", wide: true, number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
   ], rows, { empty: "No plans yet: make one under Plans and keys." });
 }
 
@@ -185,12 +185,12 @@ function overTime(rows) {
 export function worstTable(rows) {
   return table("Accounts with the worst margin", [
     { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.id)}` }, row.id) },
-    { title: "Plan", cell: (row) => row.plan ?? "–" },
-    { title: "Requests", number: true, cell: (row) => count(row.requests) },
+    { title: "Plan", wide: true, cell: (row) => row.plan ?? "–" },
+    { title: "Requests", wide: true, number: true, cell: (row) => count(row.requests) },
     { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
-    { title: "Used up what it pays", cell: turned },
+    { title: "Used up what it pays", wide: true, cell: turned },
   ], rows, { empty: "No accounts yet." });
 }
 

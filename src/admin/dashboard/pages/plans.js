@@ -44,8 +44,8 @@ function planTable(plans, changes) {
     { title: "Plan", cell: (row) => row.id },
     { title: "Price", number: true, cell: (row) => [row.currency === "USD" ? money(row.price) : `${row.price} ${row.currency}`, ` ${PERIODS[row.period]}`] },
     { title: "Limits", cell: (row) => (row.limits.length === 0 ? "none" : h("span", { class: "wrap" }, row.limits.map(limitText).join(", "))) },
-    { title: "Accounts", number: true, cell: (row) => count(row.accounts) },
-    { title: "From", cell: (row) => h("span", { class: "tag" }, row.source === "file" ? "configuration file" : "made here") },
+    { title: "Accounts", wide: true, number: true, cell: (row) => count(row.accounts) },
+    { title: "From", wide: true, cell: (row) => h("span", { class: "tag" }, row.source === "file" ? "configuration file" : "made here") },
     changes && { title: h("span", { class: "unseen" }, "Changes"), number: true, cell: (row) => (row.source === "file" ? "" : h("button", { type: "button", class: "quiet", onclick: () => edit(row) }, "Change", h("span", { class: "unseen" }, ` ${row.id}`))) },
   ].filter(Boolean), plans, { empty: "No plans yet." });
 }

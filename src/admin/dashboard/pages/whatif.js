@@ -121,12 +121,12 @@ function result(found) {
     h("h3", {}, "Plan by plan"),
     table("What happened and what would have", [
       { title: "Plan", cell: ({ was }) => was.id },
-      { title: "Revenue", number: true, cell: ({ would }) => money(would.revenue_usd) },
-      { title: "Cost", number: true, cell: ({ would }) => money(would.cost_usd) },
+      { title: "Revenue", wide: true, number: true, cell: ({ would }) => money(would.revenue_usd) },
+      { title: "Cost", wide: true, number: true, cell: ({ would }) => money(would.cost_usd) },
       { title: "Margin", number: true, cell: ({ would }) => money(would.margin_usd, { tone: true }) },
       { title: "It was", number: true, cell: ({ was }) => money(was.margin_usd, { tone: true }) },
-      { title: "Of revenue", number: true, cell: ({ would }) => percent(would.margin_ratio, 1) },
-      { title: "At a loss", number: true, cell: ({ was, would }) => `${count(would.loss_making_accounts)} (was ${count(was.loss_making_accounts)})` },
+      { title: "Of revenue", wide: true, number: true, cell: ({ would }) => percent(would.margin_ratio, 1) },
+      { title: "At a loss", wide: true, number: true, cell: ({ was, would }) => `${count(would.loss_making_accounts)} (was ${count(was.loss_making_accounts)})` },
     ], rows, { empty: "No plans yet." }),
     found.stopped_accounts > 0 && h("h3", {}, `${count(found.stopped_accounts)} accounts would have been stopped`),
     found.stopped_accounts > 0 && table("Accounts that the limit would have stopped", [
