@@ -332,3 +332,50 @@ async fn a_slow_disk_slows_the_ledger_and_not_the_requests() {
     assert_eq!(gateway.ledger_of(50).await.len(), 50);
     assert_eq!(gateway.stop().await, Some(0));
 }
+
+/// The rule of `deploy/OPERATIONS.md`: `max_body_memory` is a quarter of what the process may have above 256 MiB. The limit is
+/// the kernel's own (`RLIMIT_DATA`): a gateway that asked for more would end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bodies_stays_within_the_limit_of_memory() {
+    let upstream = Upstream::start(|asked| {
+        let large = asked.body.len() > 100_000;
+        let time = Duration::from_millis(if large { 1_500 } else { 1 });
+        Reply {
+            status: 200,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: Body::Later(time, chat_answer(1, 1).into_bytes()),
+        }
+    })
+    .await;
+    let quarter = "max_body_memory = \"64MiB\"\n[admin]";
+    let gateway = Gateway::start_under(
+        &["sh", "-c", "ulimit -d 524288; exec \"$0\" \"$@\""],
+        &config(&upstream, ACME).replacen("[admin]", quarter, 1),
+    )
+    .await;
+    assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
+    let large = bytes::Bytes::from(CHAT.replace("hello", &"hello ".repeat(170_000)));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (client, large) = (gateway.client(), large.clone());
+        flood.spawn(async move {
+            let answer = client.post(CHAT_PATH, large).await;
+            match (answer.status.as_u16(), answer.code().as_str()) {
+                (200, _) => true,
+                (503, "overloaded") => false,
+                other => panic!("{other:?}: {}", answer.text()),
+            }
+        });
+    }
+    let mut served = 1;
+    while let Some(answered) = flood.join_next().await {
+        served += usize::from(answered.unwrap());
+    }
+    assert!((40..300).contains(&served), "{served} were served");
+    assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
+    let entries = gateway.ledger_of(301 + 1).await;
+    let completed = entries
+        .iter()
+        .filter(|entry| entry["outcome"] == "completed");
+    assert_eq!(completed.count(), served + 1);
+}
