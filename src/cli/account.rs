@@ -5,14 +5,14 @@ use comfy_table::{Table, presets};
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::{Failure, store};
+use super::Failure;
+use super::store::Desk;
 use crate::account::Directory;
-use crate::changes::{AccountPatch, Changes, NewAccount};
+use crate::changes::{AccountPatch, NewAccount};
 use crate::config::Config;
 use crate::ids::AccountId;
 use crate::money::Money;
 use crate::plan::Account;
-use crate::snapshot;
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -86,16 +86,8 @@ pub enum Format {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
-    let store = store::open(config)?;
-    let pepper = store::pepper(config, store.as_ref())?;
-    let directory = snapshot::directory(config, &store.stored()?, &pepper);
-    let changes = Changes {
-        config,
-        directory: &directory,
-        store: store.as_ref(),
-        pepper: &pepper,
-        actor: store::actor(),
-    };
+    let desk = Desk::open(config)?;
+    let changes = desk.changes(config);
     match command {
         AccountCommand::Create {
             id,
@@ -120,7 +112,7 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
                 "account {id} is there: make a key for it with weir key create --account {id}"
             );
         }
-        AccountCommand::List { format } => print!("{}", list(&directory, format)),
+        AccountCommand::List { format } => print!("{}", list(&desk.directory, format)),
         AccountCommand::Set {
             id,
             plan,

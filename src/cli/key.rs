@@ -7,13 +7,13 @@ use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::Failure;
 use super::account::Format;
-use super::{Failure, store};
+use super::store::Desk;
 use crate::account::{Directory, Key};
-use crate::changes::{Changes, MadeKey, NewKey};
+use crate::changes::{MadeKey, NewKey};
 use crate::config::Config;
 use crate::plan::ModelPattern;
-use crate::snapshot;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -65,16 +65,8 @@ pub enum KeyCommand {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
-    let store = store::open(config)?;
-    let pepper = store::pepper(config, store.as_ref())?;
-    let directory = snapshot::directory(config, &store.stored()?, &pepper);
-    let changes = Changes {
-        config,
-        directory: &directory,
-        store: store.as_ref(),
-        pepper: &pepper,
-        actor: store::actor(),
-    };
+    let desk = Desk::open(config)?;
+    let changes = desk.changes(config);
     match command {
         KeyCommand::Create {
             account,
@@ -94,7 +86,7 @@ pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
             show(&made);
         }
         KeyCommand::List { account, format } => {
-            print!("{}", list(&directory, account.as_deref(), format));
+            print!("{}", list(&desk.directory, account.as_deref(), format));
         }
         KeyCommand::Rotate { id, overlap_hours } => {
             let overlap = SignedDuration::from_hours(i64::from(overlap_hours));

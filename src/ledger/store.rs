@@ -28,6 +28,21 @@ pub enum StoreError {
     Refused(String),
 }
 
+/// How many of the `known` migrations a store of schema version `found` has had.
+///
+/// # Errors
+/// [`StoreError::Refused`]: the store was made by a newer weir.
+pub(super) fn migrations_done(found: i64, known: usize) -> Result<usize, StoreError> {
+    usize::try_from(found)
+        .ok()
+        .filter(|version| *version <= known)
+        .ok_or_else(|| {
+            StoreError::Refused(format!(
+                "the store has schema version {found}, this weir knows versions up to {known}: use a newer weir"
+            ))
+        })
+}
+
 /// A half-open stretch of time: `since` inclusive, `until` exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {

@@ -4,7 +4,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Transaction;
 
 use super::failed;
-use crate::ledger::store::StoreError;
+use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
 const MIGRATIONS: [&str; 2] = [
@@ -32,14 +32,7 @@ pub(super) async fn migrate(connection: &mut Object) -> Result<(), StoreError> {
         .map_err(failed)?;
     let version: i32 = row.map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
     let known = MIGRATIONS.len();
-    let version = usize::try_from(version)
-        .ok()
-        .filter(|version| *version <= known)
-        .ok_or_else(|| {
-            StoreError::Refused(format!(
-                "the store has schema version {version}, this weir knows versions up to {known}: use a newer weir"
-            ))
-        })?;
+    let version = migrations_done(version.into(), known)?;
     for migration in MIGRATIONS.iter().skip(version) {
         transaction.batch_execute(migration).await.map_err(failed)?;
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::failed;
-use crate::ledger::store::StoreError;
+use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
 const MIGRATIONS: [&str; 2] = [
@@ -21,14 +21,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(failed)?;
     let known = MIGRATIONS.len();
-    let version = usize::try_from(version)
-        .ok()
-        .filter(|version| *version <= known)
-        .ok_or_else(|| {
-            StoreError::Refused(format!(
-                "the store has schema version {version}, this weir knows versions up to {known}: use a newer weir"
-            ))
-        })?;
+    let version = migrations_done(version, known)?;
     for migration in MIGRATIONS.iter().skip(version) {
         transaction.execute_batch(migration).map_err(failed)?;
     }
