@@ -19,13 +19,16 @@
 mod delivery;
 mod lease;
 mod link;
+mod node;
 mod outage;
+mod past;
 mod rebuild;
+mod registration;
 mod script;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,14 +39,13 @@ use tokio::sync::Notify;
 use self::delivery::Owed;
 use self::link::Link;
 pub use self::link::LinkError;
+use self::node::{Last, Node, Open, present};
 use self::rebuild::Rising;
 pub use self::rebuild::Seeder;
-use self::script::{Answer, Arguments, SCRIPTS, more_units};
+use self::script::{Arguments, SCRIPTS, more_units, read_refusal, reserve_arguments};
 use super::chain::Rule;
 use super::memory::{MemoryQuota, SETTLE_LATE_MS};
-use super::{
-    Bound, CounterId, CounterState, Demand, Denied, ReserveError, SettleError, Settled, Use,
-};
+use super::{Bound, CounterState, Demand, ReserveError, SettleError, Settled, Use};
 use crate::config::quota::{QuotaFailure, Redis};
 use crate::ids::{AccountId, RequestId};
 use crate::plan::Measure;
@@ -83,40 +85,6 @@ pub struct RedisQuota {
     risen: Notify,
     /// Since when Redis has kept its data, as this gateway knows it.
     since_ms: AtomicI64,
-}
-
-/// What this gateway knows.
-#[derive(Debug, Default)]
-struct Node {
-    open: HashMap<RequestId, Open>,
-    /// The epoch of each tree that this gateway has met.
-    epochs: HashMap<AccountId, Arc<str>>,
-    /// Settlements that Redis has not taken yet.
-    owed: VecDeque<Owed>,
-    /// What Redis last said of each counter.
-    last: HashMap<Arc<CounterId>, Last>,
-    /// The generation of limits from which on new ones settle here.
-    generation: u64,
-}
-
-/// An open request of this gateway.
-#[derive(Clone, Debug)]
-struct Open {
-    root: AccountId,
-    /// The epoch in which Redis holds it; `None` if it was admitted while Redis was away.
-    epoch: Option<Arc<str>>,
-    bounds: Vec<Bound>,
-    demand: Demand,
-    expires_ms: i64,
-    /// Whether it is held in [`RedisQuota::share`] too.
-    shared_locally: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Last {
-    rule: Arc<Rule>,
-    window_end_ms: i64,
-    state: CounterState,
 }
 
 /// Why a call to a tree's counters gave no result.
@@ -348,11 +316,11 @@ impl RedisQuota {
     /// When Redis is away.
     pub async fn seed(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
         let latest_ms = self.advance(now);
-        for (rule, uses) in rebuild::by_counter(uses) {
-            let once = rebuild::once(rule, now);
-            let booked = rebuild::by_cell(uses, now);
+        for (rule, uses) in past::by_counter(uses) {
+            let once = past::once(rule, now);
+            let booked = past::by_cell(uses, now);
             self.in_tree(&rule.root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
-                rebuild::seed_arguments(epoch, latest_ms, &once, &booked, now)
+                past::seed_arguments(epoch, latest_ms, &once, &booked, now)
             })
             .await?;
         }
@@ -365,11 +333,11 @@ impl RedisQuota {
     /// When Redis is away.
     pub async fn add(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
         let latest_ms = self.advance(now);
-        for (bound, units) in rebuild::by_cell(uses, now) {
+        for (bound, units) in past::by_cell(uses, now) {
             let root = bound.rule.root.clone();
             let booked = [(bound, units)];
             self.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
-                rebuild::seed_arguments(epoch, latest_ms, "", &booked, now)
+                past::seed_arguments(epoch, latest_ms, "", &booked, now)
             })
             .await?;
         }
@@ -379,7 +347,7 @@ impl RedisQuota {
     /// As [`super::Quota::remember`].
     pub fn remember(&self, uses: &[Use], now: Timestamp) {
         let mut node = self.lock();
-        for (bound, units) in rebuild::by_cell(uses, now) {
+        for (bound, units) in past::by_cell(uses, now) {
             if bound.window.end_ms <= now.as_millisecond() {
                 continue;
             }
@@ -480,103 +448,10 @@ impl RedisQuota {
     }
 }
 
-impl Open {
-    fn unlimited(expires_ms: i64) -> Open {
-        Open {
-            root: AccountId::from(""),
-            epoch: None,
-            bounds: Vec::new(),
-            demand: Demand::default(),
-            expires_ms,
-            shared_locally: false,
-        }
-    }
-}
-
-impl Node {
-    fn note(&mut self, bounds: &[Bound]) {
-        if self.last.len() > RedisQuota::LAST_MAX {
-            self.last.clear();
-        }
-        for bound in bounds {
-            let last = Last {
-                rule: Arc::clone(&bound.rule),
-                window_end_ms: bound.window.end_ms,
-                state: bound.state,
-            };
-            self.last.insert(Arc::clone(&bound.rule.counter), last);
-        }
-    }
-
-    fn last_of(&self, bound: &Bound, now: Timestamp) -> CounterState {
-        let last = self.last.get(&bound.rule.counter);
-        let present = last.filter(|last| last.window_end_ms > now.as_millisecond());
-        present.map_or_else(CounterState::default, |last| last.state)
-    }
-}
-
 impl std::fmt::Debug for RedisQuota {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisQuota")
             .field("fail", &self.fail)
             .finish_non_exhaustive()
-    }
-}
-
-/// Bounds of an open request as of now: a rolling window has moved on, the cell that it is booked in has not.
-fn present(bounds: &[Bound], now: Timestamp) -> Vec<Bound> {
-    let mut bounds = bounds.to_vec();
-    for bound in bounds.iter_mut().filter(|bound| bound.rule.is_rolling()) {
-        let cell = bound.cell;
-        bound.refresh(now);
-        bound.cell = cell;
-    }
-    bounds
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "they are the script's own, in its order"
-)]
-fn reserve_arguments(
-    epoch: &str,
-    latest_ms: i64,
-    mode: &str,
-    id: RequestId,
-    until_ms: i64,
-    bounds: &[Bound],
-    need: impl Fn(Measure) -> i128,
-    now: Timestamp,
-) -> Arguments {
-    let mut arguments = Arguments::new(epoch, latest_ms);
-    arguments.text(mode);
-    arguments.text(id.to_string());
-    arguments.number(until_ms);
-    arguments.number(bounds.len() as i128);
-    for bound in bounds {
-        arguments.counter(bound);
-        arguments.number(bound.rule.rolling_ms());
-        arguments.number(bound.window.start_ms);
-        arguments.number(bound.window.end_ms);
-        arguments.cell(bound);
-        arguments.lifetime(bound, now.as_millisecond());
-        arguments.amount(need(bound.rule.counter.on()));
-        arguments.amount(bound.rule.max.units());
-        arguments.flag(bound.enforced);
-        arguments.flag(bound.rule.counts);
-    }
-    arguments
-}
-
-fn read_refusal(answer: &mut Answer) -> Denied {
-    Denied {
-        bound: answer
-            .integer()
-            .and_then(|at| usize::try_from(at).ok())
-            .unwrap_or(0),
-        settled: answer.integer() == Some(1),
-        retry_at: answer
-            .integer()
-            .and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
     }
 }

@@ -1,6 +1,6 @@
 //! Epochs: a tree's counters are built from the ledger when Redis does not have them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::past::{by_cell, by_counter, once, seed_arguments};
 use super::script::{Answer, Arguments, SCRIPTS};
-use super::{Open, RedisQuota, TreeError, reserve_arguments};
+use super::{RedisQuota, TreeError};
 use crate::ids::{AccountId, RequestId};
-use crate::period::{WindowSpan, span};
-use crate::plan::{Measure, Window};
-use crate::quota::chain::Rule;
-use crate::quota::{Bound, CounterId, Use};
+use crate::quota::Use;
 
 /// Where the counters of trees are read when Redis does not have them: the ledger.
 ///
@@ -82,7 +80,7 @@ impl RedisQuota {
     /// Trees that are asked about, or built from one reading of the ledger, at the same time.
     const TREES_MAX: usize = 512;
     /// Calls that are under way at the same time.
-    const CALLS_MAX: usize = 64;
+    pub(super) const CALLS_MAX: usize = 64;
 
     /// Calls a script with the epoch of its tree. Where the tree has no counters, these are brought up by a task of its own,
     /// for which this call waits `wait` at most.
@@ -384,169 +382,8 @@ impl RedisQuota {
         self.rising.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers this gateway's open requests of a tree in an epoch that does not have them. It is this that keeps the
-    /// rebuild from counting them, so the ledger is flushed of those that have just ended first.
-    pub(super) async fn register(self: &Arc<Self>, root: &AccountId, epoch: &Arc<str>) {
-        let _one_at_a_time = self.registering.lock().await;
-        let strangers: Vec<(RequestId, Open)> = self
-            .lock()
-            .open
-            .iter()
-            .filter(|(_, open)| open.root == *root && open.epoch.as_ref() != Some(epoch))
-            .map(|(id, open)| (*id, open.clone()))
-            .collect();
-        let mut joining = JoinSet::new();
-        for (id, open) in strangers {
-            if joining.len() >= Self::CALLS_MAX {
-                joining.join_next().await;
-            }
-            let (quota, epoch) = (Arc::clone(self), Arc::clone(epoch));
-            joining.spawn(async move {
-                let joined = quota.join(id, &open, &epoch).await;
-                if joined.is_ok_and(|answer| answer.first().map(String::as_str) == Some("ok"))
-                    && let Some(open) = quota.lock().open.get_mut(&id)
-                {
-                    open.epoch = Some(epoch);
-                }
-            });
-        }
-        while joining.join_next().await.is_some() {}
-    }
-
-    /// Books an open request in an epoch without asking whether it fits. The script's answer.
-    pub(super) async fn join(
-        &self,
-        id: RequestId,
-        open: &Open,
-        epoch: &str,
-    ) -> Result<Vec<String>, TreeError> {
-        let now = self.latest();
-        let until_ms = now
-            .as_millisecond()
-            .saturating_add(self.lease_ms)
-            .min(open.expires_ms);
-        let need = |on: Measure| open.demand.units(on);
-        let arguments = reserve_arguments(
-            epoch,
-            now.as_millisecond(),
-            "join",
-            id,
-            until_ms,
-            &open.bounds,
-            need,
-            now,
-        );
-        self.call(&open.root, &SCRIPTS.reserve, &arguments).await
-    }
-
-    /// Says that this gateway is there, and learns since when Redis has kept its data. Whether that is another moment than it
-    /// was: Redis has lost its data since. (Of a cluster this is told by the one node that keeps the moment; what another
-    /// has lost is found at the next renewal, or when it is needed.)
-    pub(super) async fn meet_store(&self, now: Timestamp) -> bool {
-        let key = redis::cmd("SET")
-            .arg("weir:since")
-            .arg(now.as_millisecond())
-            .arg("NX")
-            .to_owned();
-        let made: Result<Option<String>, _> = self.link.command(&key).await;
-        self.heard(made.as_ref().err());
-        match self.since_ms().await {
-            Some(since_ms) => self.since_ms.swap(since_ms, Ordering::Relaxed) != since_ms,
-            None => false,
-        }
-    }
-
-    pub(super) async fn since_ms(&self) -> Option<i64> {
-        let since = self.link.command(redis::cmd("GET").arg("weir:since")).await;
-        since.ok().flatten()
-    }
-
-    /// Waits until every gateway has had the time to notice that the data was lost. A Redis that has had its data for
-    /// longer than that has merely not met this tree yet, and nobody has requests of it open. (A cluster's nodes lose
-    /// their data one by one, so there it waits each time.)
-    pub(super) async fn let_others_register(&self) {
-        let since_ms = match self.since_ms().await {
-            Some(since_ms) if !self.link.is_cluster() => since_ms,
-            _ => i64::MAX,
-        };
-        let known_ms = self
-            .latest()
-            .as_millisecond()
-            .saturating_sub(since_ms)
-            .max(0);
-        let known = Duration::from_millis(known_ms.unsigned_abs());
-        tokio::time::sleep(self.gather.saturating_sub(known)).await;
-    }
-
-    fn latest(&self) -> Timestamp {
+    pub(super) fn latest(&self) -> Timestamp {
         let latest_ms = self.latest_ms.load(Ordering::Relaxed);
         Timestamp::from_millisecond(latest_ms).unwrap_or(Timestamp::UNIX_EPOCH)
     }
-}
-
-/// Use by the counter that it is booked in, with one of the rules that count there.
-pub(super) fn by_counter<'a>(
-    uses: impl IntoIterator<Item = &'a Use>,
-) -> Vec<(&'a Arc<Rule>, Vec<&'a Use>)> {
-    let mut by_counter: HashMap<&CounterId, (&Arc<Rule>, Vec<&Use>)> = HashMap::new();
-    for past in uses {
-        let of_counter = by_counter.entry(&past.rule.counter);
-        let (_, uses) = of_counter.or_insert((&past.rule, Vec::new()));
-        uses.push(past);
-    }
-    by_counter.into_values().collect()
-}
-
-/// Use added up by the cell that it is booked in. What a limit on concurrency counts is never past use.
-pub(super) fn by_cell<'a>(
-    uses: impl IntoIterator<Item = &'a Use>,
-    now: Timestamp,
-) -> Vec<(Bound, i128)> {
-    let mut sums: BTreeMap<(String, WindowSpan), (Bound, i128)> = BTreeMap::new();
-    let with_window = |past: &&Use| past.rule.counter.per().is_some();
-    for past in uses.into_iter().filter(with_window) {
-        let mut bound = Bound::new(&past.rule, past.at);
-        if past.rule.is_rolling() {
-            let cell = bound.cell;
-            bound.refresh(now);
-            bound.cell = cell;
-        }
-        let key = (past.rule.counter.to_string(), bound.cell);
-        let (_, units) = sums.entry(key).or_insert((bound, 0));
-        *units = units.saturating_add(past.units);
-    }
-    sums.into_values().collect()
-}
-
-/// Under what name the past use of a limit is booked once in an epoch: for each window, since a changed billing day makes
-/// new ones.
-pub(super) fn once(rule: &Rule, now: Timestamp) -> String {
-    let counter = &rule.counter;
-    match rule.per {
-        Some(Window::Rolling(_)) | None => counter.to_string(),
-        Some(per) => {
-            let window = span(per, rule.billing, now);
-            format!("{}:{}:{counter}", window.start_ms, window.end_ms)
-        }
-    }
-}
-
-pub(super) fn seed_arguments(
-    epoch: &str,
-    latest_ms: i64,
-    once: &str,
-    booked: &[(Bound, i128)],
-    now: Timestamp,
-) -> Arguments {
-    let mut arguments = Arguments::new(epoch, latest_ms);
-    arguments.text(once);
-    arguments.number(booked.len() as i128);
-    for (bound, units) in booked {
-        arguments.counter(bound);
-        arguments.number(bound.window.start_ms);
-        arguments.cell(bound);
-        arguments.lifetime(bound, now.as_millisecond());
-        arguments.amount(*units);
-    }
-    arguments
 }

@@ -5,9 +5,11 @@
 
 use std::sync::LazyLock;
 
+use jiff::Timestamp;
 use redis::Script;
 
-use super::super::{Bound, CounterState};
+use super::super::{Bound, CounterState, Denied};
+use crate::ids::RequestId;
 use crate::plan::{Measure, Window};
 
 const DAY_MS: i64 = 86_400_000;
@@ -178,3 +180,52 @@ impl Answer {
 
 /// Where an amount is split.
 const UNIT: i128 = 1_000_000_000_000;
+
+/// What `reserve.lua` wants, in its order.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "they are the script's own, in its order"
+)]
+pub(super) fn reserve_arguments(
+    epoch: &str,
+    latest_ms: i64,
+    mode: &str,
+    id: RequestId,
+    until_ms: i64,
+    bounds: &[Bound],
+    need: impl Fn(Measure) -> i128,
+    now: Timestamp,
+) -> Arguments {
+    let mut arguments = Arguments::new(epoch, latest_ms);
+    arguments.text(mode);
+    arguments.text(id.to_string());
+    arguments.number(until_ms);
+    arguments.number(bounds.len() as i128);
+    for bound in bounds {
+        arguments.counter(bound);
+        arguments.number(bound.rule.rolling_ms());
+        arguments.number(bound.window.start_ms);
+        arguments.number(bound.window.end_ms);
+        arguments.cell(bound);
+        arguments.lifetime(bound, now.as_millisecond());
+        arguments.amount(need(bound.rule.counter.on()));
+        arguments.amount(bound.rule.max.units());
+        arguments.flag(bound.enforced);
+        arguments.flag(bound.rule.counts);
+    }
+    arguments
+}
+
+/// Why `reserve.lua` refused: the members after its verdict.
+pub(super) fn read_refusal(answer: &mut Answer) -> Denied {
+    Denied {
+        bound: answer
+            .integer()
+            .and_then(|at| usize::try_from(at).ok())
+            .unwrap_or(0),
+        settled: answer.integer() == Some(1),
+        retry_at: answer
+            .integer()
+            .and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
+    }
+}
