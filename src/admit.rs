@@ -12,18 +12,19 @@ mod habits;
 mod limit_headers;
 mod refusal;
 mod reservation;
+mod reserve;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub use allowance::{Allowance, Cut, Extending, Room};
 pub use habits::Habits;
 pub use limit_headers::LimitHeaders;
 pub use reservation::Admission;
 
-use crate::config::ReservationMode;
+use crate::config::ServiceTier;
 use crate::dialect::ask::Ask;
 use crate::dialect::error_body::Code;
 use crate::dialect::splice::{self, Edit};
@@ -31,16 +32,16 @@ use crate::dialect::{Dialect, Endpoint};
 use crate::gateway::{Gateway, Origin};
 use crate::identify::Caller;
 use crate::ids::{ModelName, RequestId};
-use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
 use crate::money::Money;
-use crate::plan::{Action, Measure};
+use crate::plan::Action;
 use crate::price::{HeldPrice, InputKinds};
-use crate::quota::{Bound, Demand, ReserveError};
+use crate::quota::ReserveError;
 use crate::refuse::Refusal;
 use crate::route::Route;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstream;
 use refusal::{refuse_limit, refuse_quota};
+use reserve::reserve;
 
 /// Who asks for admission, and for what.
 #[derive(Clone, Copy)]
@@ -76,11 +77,6 @@ pub struct Admitted {
     /// Set for a stream that has less reserved than it may need.
     pub allowance: Option<Box<Allowance>>,
 }
-
-/// An answer that would need more than this share of a limit is not reserved at its worst case.
-const WORST_CASE_SHARE: i128 = 50;
-/// A reservation holds no longer than a call can take, and somewhat more for its settlement.
-const SETTLE_TIME: SignedDuration = SignedDuration::from_secs(60);
 
 /// Admits a request, or says which limit refuses it.
 ///
@@ -151,7 +147,11 @@ pub async fn admit(
             return Err(refuse_quota(&ReserveError::WrongState));
         };
         match &bound.rule.then {
-            Action::Downgrade(model) if served.model.as_ref() != Some(model) => {
+            // Who asks for the cheaper model itself has what others are given.
+            Action::Downgrade(model) if served.model.as_ref() == Some(model) => {
+                bound.enforced = false;
+            }
+            Action::Downgrade(model) => {
                 bound.enforced = false;
                 let route =
                     snapshot
@@ -193,6 +193,8 @@ struct Served {
     price: Option<HeldPrice>,
     /// Without a price of its own, what it may be priced by once the upstream has said what it served.
     likely: Option<HeldPrice>,
+    /// The dearest tier that it may be served in: the one asked for, or one that an upstream of the route always serves.
+    tier: Option<Box<str>>,
 }
 
 impl Served {
@@ -218,37 +220,58 @@ impl Served {
         } else {
             None
         };
-        Ok(Served {
+        let mut served = Served {
             route,
             model,
             rename,
             price,
             likely,
-        })
+            tier: None,
+        };
+        served.tier = served.dearest_tier(applicant.ask.service_tier.as_deref());
+        Ok(served)
     }
 
-    /// The most output tokens of one answer, and whether the client or the endpoint says so itself.
-    fn output_max(&self, applicant: &Applicant<'_>) -> (u64, bool) {
+    fn dearest_tier(&self, asked: Option<&str>) -> Option<Box<str>> {
+        let fixed = self.route.upstreams.iter().filter_map(|upstream| {
+            match &upstream.settings.service_tier {
+                ServiceTier::Fixed(tier) => Some(&**tier),
+                ServiceTier::Served | ServiceTier::Requested => None,
+            }
+        });
+        let row = self.price.as_ref().or(self.likely.as_ref())?.row()?;
+        let costs = |tier: &&str| row.upper_bound(1_000, 1_000, InputKinds::default(), Some(tier));
+        asked
+            .into_iter()
+            .chain(fixed)
+            .max_by_key(costs)
+            .map(Into::into)
+    }
+
+    /// The most output tokens of one answer, and who says so.
+    fn output_max(&self, applicant: &Applicant<'_>) -> (u64, SaidBy) {
         if !applicant.endpoint.is_metered() {
-            return (0, true);
+            return (0, SaidBy::Request);
         }
         if let Some(stated) = applicant.ask.max_output(applicant.endpoint) {
-            return (stated, true);
+            return (stated, SaidBy::Request);
         }
         let model = self
             .price
             .as_ref()
             .or(self.likely.as_ref())
             .and_then(|price| price.entry.max_output_tokens);
-        (model.unwrap_or(UNKNOWN_OUTPUT_MAX), false)
+        match model {
+            Some(model) => (model, SaidBy::PriceTable),
+            None => (UNKNOWN_OUTPUT_MAX, SaidBy::Nobody),
+        }
     }
 
-    fn cost(&self, applicant: &Applicant<'_>, input: u64, output: u64, kinds: InputKinds) -> Money {
-        let tier = applicant.ask.service_tier.as_deref();
+    fn cost(&self, input: u64, output: u64, kinds: InputKinds) -> Money {
         let price = self.price.as_ref().or(self.likely.as_ref());
         let row = price.and_then(HeldPrice::row);
         row.map_or(Money::ZERO, |row| {
-            row.upper_bound(input, output, kinds, tier)
+            row.upper_bound(input, output, kinds, self.tier.as_deref())
         })
     }
 
@@ -261,154 +284,16 @@ impl Served {
     }
 }
 
-/// What a model whose limit nobody knows may put out.
+/// Who bounds an answer's output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SaidBy {
+    /// The client, or the endpoint.
+    Request,
+    /// The model's entry in the price table.
+    PriceTable,
+    /// Nobody: more may come.
+    Nobody,
+}
+
+/// What a model whose limit nobody knows is taken to put out.
 const UNKNOWN_OUTPUT_MAX: u64 = 16_384;
-
-/// What was reserved.
-struct Reserved {
-    demand: Demand,
-    /// The maximum that must be sent along so that the reservation holds.
-    capped: Option<u64>,
-    /// Or what is needed to hold a stream to it.
-    allowance: Option<Box<Allowance>>,
-}
-
-/// Reserves the worst case where that is cheap, else a tighter one.
-async fn reserve(
-    gateway: &Gateway,
-    snapshot: &Snapshot,
-    applicant: &Applicant<'_>,
-    served: &Served,
-    bounds: &mut [Bound],
-    cap: Option<u64>,
-) -> Result<Reserved, ReserveError> {
-    let (output_max, stated) = served.output_max(applicant);
-    let output_max = output_max.min(cap.unwrap_or(u64::MAX));
-    let choices = applicant.ask.choices.max(1);
-    let extent = Extent::of(applicant.body);
-    let name = served.model.as_ref().map_or("", ModelName::as_str);
-    let kinds = InputKinds {
-        cache_1h: applicant.dialect == Dialect::Anthropic
-            && memchr::memmem::find(applicant.body, b"\"1h\"").is_some(),
-        audio: extent.audio_bytes > 0,
-        images: extent.images > 0,
-    };
-    let demand = |input: u64, output: u64| {
-        let output_tokens = output.saturating_mul(choices);
-        Demand {
-            cost: served.cost(applicant, input, output_tokens, kinds),
-            input_tokens: input,
-            output_tokens,
-        }
-    };
-    let open_at_most = SignedDuration::try_from(snapshot.longest_call())
-        .unwrap_or(SignedDuration::from_hours(1))
-        + SETTLE_TIME;
-    let id = applicant.id;
-
-    let generous = demand(extent.upper_bound(name), output_max);
-    let measures_tokens = bounds.iter().any(|bound| {
-        !matches!(
-            bound.rule.counter.on(),
-            Measure::Requests | Measure::Concurrent
-        )
-    });
-    let adaptive = snapshot.config.quota.mode == ReservationMode::Adaptive && !stated;
-    let locks_up = adaptive
-        && bounds.iter().any(|bound| {
-            let measure = bound.rule.counter.on();
-            measures_output(measure)
-                && bound.enforced
-                && generous.units(measure).saturating_mul(WORST_CASE_SHARE) > bound.rule.max.units()
-        });
-    if !measures_tokens || !locks_up {
-        let now = Timestamp::now();
-        let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
-        match gateway
-            .quota
-            .reserve(id, bounds, &generous, now, expires)
-            .await
-        {
-            Ok(()) => {
-                return Ok(Reserved {
-                    demand: generous,
-                    capped: None,
-                    allowance: None,
-                });
-            }
-            Err(ReserveError::Denied(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    // It did not fit, or would lock up too much: count the input, and bound the output by habit.
-    let priced = served.price.as_ref().map(|price| &*price.entry);
-    let tokenizer = Tokenizer::for_model(name, priced);
-    let input = upper_bound_input(applicant.endpoint, tokenizer, name, applicant.body);
-    let output = if adaptive {
-        let habit = served
-            .habit(applicant)
-            .map(|habit| gateway.habits.usual(&habit));
-        habit.flatten().unwrap_or(habits::FIRST).min(output_max)
-    } else {
-        output_max
-    };
-    let followed = adaptive && can_be_followed(applicant, name);
-    let mut tight = demand(input, output);
-    let mut reserved = gateway
-        .quota
-        .reserve_or_wait(id, bounds, &tight, open_at_most, Timestamp::now)
-        .await;
-    if followed
-        && output > habits::LEAST
-        && matches!(&reserved, Err(ReserveError::Denied(denied)) if denied.settled)
-    {
-        // The rest of a limit is still good for a short answer.
-        tight = demand(input, habits::LEAST);
-        let now = Timestamp::now();
-        let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
-        reserved = gateway
-            .quota
-            .reserve(id, bounds, &tight, now, expires)
-            .await;
-    }
-    reserved?;
-    let reserved_output = tight.output_tokens / choices;
-    let partial = adaptive && reserved_output < output_max;
-    let allowance = (partial && followed).then(|| {
-        let pricing = allowance::Pricing {
-            price: served.price.clone().or_else(|| served.likely.clone()),
-            input_tokens: input,
-            kinds,
-            tier: applicant.ask.service_tier.clone(),
-        };
-        let most = output_max.saturating_mul(choices);
-        let held = tight.output_tokens;
-        Box::new(Allowance::new(id, bounds, pricing, tokenizer, held, most))
-    });
-    Ok(Reserved {
-        demand: tight,
-        capped: (partial && !followed).then_some(reserved_output),
-        allowance,
-    })
-}
-
-/// Whether what an answer costs can be seen as it passes, and the answer be ended where its limits end.
-fn can_be_followed(applicant: &Applicant<'_>, model: &str) -> bool {
-    let ask = applicant.ask;
-    let speaks = memchr::memmem::find(applicant.body, b"\"modalities\"").is_some();
-    let streams = matches!(
-        applicant.endpoint,
-        Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Messages
-            | Endpoint::Responses
-    );
-    streams && ask.stream && !ask.background && !speaks && !splice::may_think_unseen(model)
-}
-
-fn measures_output(measure: Measure) -> bool {
-    matches!(
-        measure,
-        Measure::Cost | Measure::Tokens | Measure::OutputTokens
-    )
-}

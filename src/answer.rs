@@ -427,9 +427,8 @@ impl Drop for Passing {
                 Some(upstream) => read_on(upstream, &mut meter, &mut exchange, time).await,
                 None => End::Complete,
             };
-            exchange
-                .settle(meter.finish(end), Outcome::ClientClosed)
-                .await;
+            let outcome = exchange.abandoned();
+            exchange.settle(meter.finish(end), outcome).await;
         });
     }
 }

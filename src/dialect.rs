@@ -10,6 +10,7 @@ pub mod report;
 pub mod splice;
 
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 /// How an upstream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +41,7 @@ pub enum Endpoint {
     /// `/v1/models`, answered by the gateway.
     Models,
     /// Any other path: passed through, recorded and unpriced. Holds the ledger's name for it (`audio.transcriptions`).
-    Other(std::sync::Arc<str>),
+    Other(Arc<str>),
 }
 
 impl Endpoint {
@@ -100,6 +101,72 @@ impl Endpoint {
     }
 }
 
+/// The paths of OpenAI's and Anthropic's APIs that are only passed through, by their ledger names. Ascending.
+/// Sources: platform.openai.com/docs/api-reference, docs.anthropic.com/en/api.
+const PASSED_THROUGH: [&str; 36] = [
+    "assistants",
+    "assistants.id",
+    "audio.speech",
+    "audio.transcriptions",
+    "audio.translations",
+    "batches",
+    "batches.id",
+    "batches.id.cancel",
+    "chat.completions.id",
+    "conversations",
+    "conversations.id",
+    "conversations.id.items",
+    "files",
+    "files.id",
+    "files.id.content",
+    "fine_tuning.jobs",
+    "fine_tuning.jobs.id",
+    "images.edits",
+    "images.generations",
+    "images.variations",
+    "messages.batches",
+    "messages.batches.id",
+    "messages.batches.id.results",
+    "models.id",
+    "moderations",
+    "realtime.client_secrets",
+    "rerank",
+    "responses.id",
+    "responses.id.cancel",
+    "responses.id.input_items",
+    "responses.input_tokens",
+    "threads",
+    "threads.id.messages",
+    "threads.id.runs",
+    "uploads",
+    "vector_stores",
+];
+
+/// An endpoint's name as a metric's label: itself where an API has it, else `other`. Clients make up paths as they like.
+pub fn endpoint_label(name: &Arc<str>) -> Arc<str> {
+    static OTHER: LazyLock<Arc<str>> = LazyLock::new(|| "other".into());
+    let metered = matches!(
+        &**name,
+        "chat.completions"
+            | "completions"
+            | "responses"
+            | "embeddings"
+            | "messages"
+            | "messages.count_tokens"
+            | "models"
+    );
+    if metered || PASSED_THROUGH.binary_search(&&**name).is_ok() {
+        Arc::clone(name)
+    } else {
+        Arc::clone(&OTHER)
+    }
+}
+
+/// A service tier by the name that prices have it under: what OpenAI is asked for as `fast` is its `priority`.
+pub(crate) fn canonical_tier(tier: &str) -> &str {
+    if tier == "fast" { "priority" } else { tier }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -120,4 +187,24 @@ fn other_name(rest: &str) -> String {
         if plain { segment } else { "id" }
     });
     named.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_no_api_has_share_one_label() {
+        assert!(PASSED_THROUGH.is_sorted());
+        for (path, label) in [
+            ("/v1/chat/completions", "chat.completions"),
+            ("/v1/responses/resp_1", "responses.id"),
+            ("/v1/batches/batch_1/cancel", "batches.id.cancel"),
+            ("/v1/made/up", "other"),
+            ("/v1/uploads/upload_1/parts", "other"),
+        ] {
+            let endpoint = Endpoint::of_path(path).unwrap();
+            assert_eq!(&*endpoint_label(&endpoint.as_str().into()), label, "{path}");
+        }
+    }
 }

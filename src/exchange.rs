@@ -10,9 +10,10 @@ use tokio_util::task::TaskTracker;
 use crate::admit::{Admission, Allowance, Cut};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
-use crate::dialect::Endpoint;
+use crate::dialect::{Endpoint, endpoint_label};
 use crate::gateway::Gateway;
 use crate::ids::{ModelName, RequestId};
+use crate::ledger::store::EntryFilter;
 use crate::ledger::{Entry, Outcome};
 use crate::measure::{self, Measured, Question};
 use crate::meter::Reading;
@@ -52,8 +53,14 @@ pub struct Exchange {
 pub struct Settled {
     /// The exact cost.
     pub cost: Money,
+    /// Whether something was used that no price covers: then the cost is not all of it.
+    pub unpriced: bool,
     /// The tokens.
     pub usage: Usage,
+    /// What it held until then.
+    pub held: Demand,
+    /// What of that was used.
+    pub spent: Demand,
 }
 
 impl Exchange {
@@ -69,7 +76,21 @@ impl Exchange {
 
     /// How long to read on once the client has gone.
     pub fn drain_after_close(&self) -> Duration {
-        self.snapshot.config.server.drain_after_close
+        let time = self.snapshot.config.server.drain_after_close;
+        if self.gateway.cut.is_cancelled() {
+            time.min(DRAIN_AT_STOP)
+        } else {
+            time
+        }
+    }
+
+    /// What an answer is that nobody takes any more: the client left, or the stopping gateway cut it.
+    pub fn abandoned(&self) -> Outcome {
+        if self.gateway.cut.is_cancelled() {
+            Outcome::Interrupted
+        } else {
+            Outcome::ClientClosed
+        }
     }
 
     /// The tasks that a stopping gateway waits for.
@@ -100,9 +121,11 @@ impl Exchange {
     pub async fn settle(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settled {
         self.slot = None;
         let outcome = self.outcome(&reading, outcome);
-        if self.question.fetched {
-            return self.settle_fetched(reading, outcome);
+        let made = self.made_in_background(&reading);
+        if self.question.fetched && (made.is_none() || !reading.usage_final) {
+            return self.close(outcome);
         }
+        let asked = made.is_some().then(|| self.entry.clone());
         self.note_served(&reading);
         let prices = Arc::clone(&self.snapshot.prices);
         let mut measured = measure::measure(
@@ -117,8 +140,15 @@ impl Exchange {
             cut.apply(&mut measured);
             self.entry.reason = Some(cut.reason());
         }
-        self.price(measured);
-        self.close(outcome)
+        match (made, asked) {
+            (Some(made), Some(asked)) if measured.source != UsageSource::None => {
+                self.settle_made(made, asked, measured, outcome).await
+            }
+            _ => {
+                self.price(measured);
+                self.close(outcome)
+            }
+        }
     }
 
     /// The end of a request that no upstream answered: nothing was used.
@@ -127,57 +157,98 @@ impl Exchange {
         self.close(outcome)
     }
 
-    /// The end of a fetch. A response that was made in the background is billed when its usage is first seen, by an entry
-    /// whose id is made of the response's own: however often it is fetched, by whichever gateway and after whatever
-    /// restart, the ledger takes that entry once.
-    fn settle_fetched(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settled {
-        let bill = match (&reading.response_id, reading.usage) {
-            (Some(response), Some(usage)) if reading.background && reading.usage_final => {
-                let id = background_id(self.upstream.settings.id.as_str(), response);
-                self.gateway.background.first(id).then_some((id, usage))
-            }
-            _ => None,
-        };
-        // The moment of its making, so that every fetch books the very same entry.
-        let made_at = reading
+    /// The response that an answer brings, where it was made in the background and is there.
+    fn made_in_background(&self, reading: &Reading) -> Option<MadeInBackground> {
+        let response = reading.response_id.as_ref()?;
+        if !reading.background || reading.queued {
+            return None;
+        }
+        let upstream = self.upstream.settings.id.as_str();
+        // The moment of its making, so that every look at it books the very same entry.
+        let at = reading
             .created_at
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
             .filter(|at| {
                 let age = self.entry.started_at.duration_since(*at);
                 !age.is_negative() && age < BACKGROUND_AGE
             });
-        let Some((id, usage)) = bill else {
+        Some(MadeInBackground {
+            bill: background_id(upstream, response),
+            at,
+        })
+    }
+
+    /// The end of a request that brought a response made in the background: streamed as it was made, or fetched. It is billed
+    /// when its usage is first seen, by an entry whose id is made of the response's own: however often it is fetched, by
+    /// whichever gateway and after whatever restart, the ledger takes that entry once. What was asked is an entry without
+    /// use.
+    async fn settle_made(
+        mut self: Box<Self>,
+        made: MadeInBackground,
+        asked: Entry,
+        measured: Measured,
+        outcome: Outcome,
+    ) -> Settled {
+        let is_new = self.gateway.background.first(made.bill) && !self.is_billed(&made).await;
+        if !is_new {
+            self.entry = asked;
             return self.close(outcome);
-        };
-        let fetch = self.entry.clone();
-        self.note_served(&reading);
-        self.entry.started_at = made_at.unwrap_or(self.entry.started_at);
-        self.price(Measured {
-            usage,
-            parts: reading.parts,
-            source: UsageSource::Reported,
-            note: Some("a response made in the background"),
-        });
+        }
+        let usage = measured.usage;
+        self.entry.started_at = made.at.unwrap_or(self.entry.started_at);
+        self.price(measured);
+        self.entry
+            .reason
+            .get_or_insert_with(|| "a response made in the background".into());
         let now = Timestamp::now();
         let billed = Entry {
-            id,
+            id: made.bill,
             ended_at: now,
             endpoint: Endpoint::Responses.as_str().into(),
-            model: self.entry.model.clone().or(reading.served_model),
+            model: self.entry.model.clone().or(self.entry.served_model.clone()),
             outcome: Outcome::Completed,
-            ..std::mem::replace(&mut self.entry, fetch)
+            ..std::mem::replace(&mut self.entry, asked)
         };
         let key = traffic_key(&self.snapshot, &billed);
         let observation = Observation {
             usage,
             cost: billed.cost_usd(),
-            unpriced: billed.is_unpriced(),
+            unpriced: is_unpriced(&billed),
             ..Observation::default()
         };
         let spent = Demand::settled(billed.cost_usd(), &usage);
         self.gateway.metrics.observe(key, &observation);
         self.gateway.book(billed);
-        self.close_having_spent(outcome, spent)
+        let mut settled = self.close_having_spent(outcome, spent);
+        settled.usage = usage;
+        settled.cost = spent.cost;
+        settled
+    }
+
+    /// Whether the ledger has a response's bill already: written by another gateway, or before a restart. Limits have counted
+    /// it then. A ledger that does not answer in time is taken to have none.
+    async fn is_billed(&self, made: &MadeInBackground) -> bool {
+        let Some(at) = made.at else {
+            return false;
+        };
+        let (store, id) = (Arc::clone(&self.gateway.store), made.bill);
+        let filter = EntryFilter {
+            since: Some(at),
+            until: at.checked_add(SignedDuration::from_millis(1)).ok(),
+            account: self.entry.account().cloned(),
+            ..EntryFilter::default()
+        };
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut found = false;
+            let scanned = store.scan(&filter, &mut |entry| {
+                found |= entry.id == id;
+                !found
+            });
+            scanned.is_ok() && found
+        });
+        tokio::time::timeout(LOOK_UP, looking)
+            .await
+            .is_ok_and(|found| found.unwrap_or(false))
     }
 
     fn outcome(&self, reading: &Reading, outcome: Outcome) -> Outcome {
@@ -236,6 +307,9 @@ impl Exchange {
                 entry.cost = priced.cost.by_class;
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
+                if priced.cost.incomplete && entry.reason.is_none() {
+                    entry.reason = Some(INCOMPLETE.into());
+                }
             }
             Err(error) => tracing::error!(id = %entry.id, %error, "a usage could not be priced"),
         }
@@ -260,11 +334,12 @@ impl Exchange {
         let observation = Observation {
             usage: entry.usage,
             cost,
-            unpriced: entry.is_unpriced(),
+            unpriced: is_unpriced(entry),
             duration,
             first_token: this.first_token,
         };
-        let usage = entry.usage;
+        let (usage, unpriced) = (entry.usage, observation.unpriced);
+        let held = *this.admission.held();
         let key = traffic_key(&this.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
         this.gateway.book(this.entry);
@@ -272,9 +347,35 @@ impl Exchange {
         this.gateway.metrics.observe(key, &observation);
         drop(this.in_flight);
         drop(this.place);
-        Settled { cost, usage }
+        Settled {
+            cost,
+            unpriced,
+            usage,
+            held,
+            spent,
+        }
     }
 }
+
+/// A response that was made in the background: the id of its bill, and when it was made.
+struct MadeInBackground {
+    bill: RequestId,
+    at: Option<Timestamp>,
+}
+
+fn is_unpriced(entry: &Entry) -> bool {
+    entry.is_unpriced() || entry.reason.as_deref() == Some(INCOMPLETE)
+}
+
+/// What an entry says whose price lacks a part of what was used: web searches of a model whose table has no price for them.
+/// It counts as unpriced in the metrics, which is where such a thing is seen.
+const INCOMPLETE: &str = "a part of what was used has no price";
+
+/// A stopping gateway reads on no longer than this, whatever it does otherwise.
+const DRAIN_AT_STOP: Duration = Duration::from_secs(2);
+
+/// How long the ledger may take to say whether a response was billed.
+const LOOK_UP: Duration = Duration::from_secs(2);
 
 /// A response is kept by its provider for 30 days: a moment farther away is no moment of a making.
 const BACKGROUND_AGE: SignedDuration = SignedDuration::from_hours(31 * 24);
@@ -285,6 +386,11 @@ fn background_id(upstream: &str, response: &str) -> RequestId {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(digest.0.first_chunk::<16>().unwrap_or(&[0; 16]));
     RequestId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Whether an entry is the bill of a response made in the background, told by its id: requests have ids of version 7.
+pub(crate) fn is_bill(id: RequestId) -> bool {
+    id.0.get_version_num() == 8
 }
 
 /// Responses made in the background that this gateway has billed. The ledger itself takes each once; this keeps quotas and
@@ -310,7 +416,7 @@ impl Background {
 pub(crate) fn traffic_key(snapshot: &Snapshot, entry: &Entry) -> TrafficKey {
     let model = entry.served_model.as_ref().or(entry.model.as_ref());
     TrafficKey {
-        endpoint: Arc::clone(&entry.endpoint),
+        endpoint: endpoint_label(&entry.endpoint),
         model: model.map_or_else(
             || "none".into(),
             |model| snapshot.model_label(model.as_str()),

@@ -13,7 +13,7 @@ use crate::answer::{AnswerBody, Passing, read_on};
 use crate::dialect::Endpoint;
 use crate::dialect::error_body::Code;
 use crate::dialect::splice::{self, Edit};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
 use crate::ledger::Outcome;
@@ -138,16 +138,17 @@ pub(crate) async fn forward(
     };
     match answered {
         Ok(answer) => {
-            let mut response = pass(exchange, answer).await;
+            let (mut response, settled) = pass(exchange, answer).await;
             frame.sign(response.headers_mut());
-            limit_headers.apply(response.headers_mut());
+            limit_headers.apply(response.headers_mut(), settled.as_ref());
             Ok(response)
         }
         Err(error) => {
             let refusal = unanswered(&error);
-            exchange.settle_unanswered(refusal.status().as_u16(), Outcome::UpstreamFailed);
+            let status = refusal.status().as_u16();
+            let settled = exchange.settle_unanswered(status, Outcome::UpstreamFailed);
             let mut response = refusal.response(frame.dialect, frame.id);
-            limit_headers.apply(response.headers_mut());
+            limit_headers.apply(response.headers_mut(), Some(&settled));
             Ok(response)
         }
     }
@@ -258,7 +259,11 @@ impl Calling<'_> {
         }
         let timeouts = &upstream.settings.timeouts;
         let call = departure.call.insert(future);
-        let answered = tokio::time::timeout(timeouts.connect + timeouts.first_byte, call).await;
+        let mut answered = tokio::time::timeout(timeouts.first_byte, &mut *call).await;
+        if answered.is_err() && !call.may_have_been_sent() {
+            // Only now is it sent, if its connection comes about at all.
+            answered = tokio::time::timeout(timeouts.connect, call).await;
+        }
         departure.call = None;
         match answered {
             Ok(result) => {
@@ -320,8 +325,11 @@ fn injects_usage(question: &Question, upstream: &Upstream) -> bool {
         && !question.ask.asks_usage()
 }
 
-/// Turns an upstream's answer towards the client.
-async fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<AnswerBody> {
+/// Turns an upstream's answer towards the client. Small answers are settled before their head goes out.
+async fn pass(
+    mut exchange: Box<Exchange>,
+    answer: Answer,
+) -> (Response<AnswerBody>, Option<Settled>) {
     let (mut head, body) = answer.into_parts();
     exchange.entry.status = head.status.as_u16();
     headers::for_client(&mut head.headers);
@@ -350,13 +358,18 @@ async fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<AnswerBod
         head.headers.remove(header::CONTENT_LENGTH);
     }
     let mut passing = Passing::new(body, meter, exchange, !strip_usage && !may_be_cut);
-    if collects
-        && let Some(settled) = passing.collect(COLLECTED_BYTES).await
+    let settled = if collects {
+        passing.collect(COLLECTED_BYTES).await
+    } else {
+        None
+    };
+    if let Some(settled) = settled.filter(|settled| !settled.unpriced)
         && let Ok(cost) = HeaderValue::try_from(settled.cost.to_string())
     {
         head.headers.insert(headers::COST_USD, cost);
     }
-    Response::from_parts(head, AnswerBody::passing(passing))
+    let response = Response::from_parts(head, AnswerBody::passing(passing));
+    (response, settled)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -431,22 +444,31 @@ impl Drop for Departure {
         };
         let call = self.call.take();
         exchange.tasks().spawn(async move {
-            let Some(call) = call else {
+            let outcome = exchange.abandoned();
+            let Some(mut call) = call else {
                 // Between two tries: the last one failed, and there will be no other.
-                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, Outcome::ClientClosed);
+                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
                 return;
             };
             let time = exchange.drain_after_close();
             let deadline = tokio::time::Instant::now() + time;
             exchange.entry.status = CLIENT_CLOSED_REQUEST;
-            let Ok(Ok(answer)) = tokio::time::timeout_at(deadline, call).await else {
-                exchange
-                    .settle(Reading::default(), Outcome::ClientClosed)
-                    .await;
+            let answered = tokio::time::timeout_at(deadline, &mut call).await;
+            let sent = match &answered {
+                Ok(Err(error)) => !error.certainly_not_processed(),
+                _ => call.may_have_been_sent(),
+            };
+            let Ok(Ok(answer)) = answered else {
+                if sent {
+                    exchange.settle(Reading::default(), outcome).await;
+                } else {
+                    // Nobody bills what no upstream has seen.
+                    exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
+                }
                 return;
             };
             if answer.status().as_u16() >= 400 {
-                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, Outcome::ClientClosed);
+                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
                 return;
             }
             let mut meter = Meter::new(MeterSettings {
@@ -464,9 +486,7 @@ impl Drop for Departure {
             });
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let end: End = read_on(answer.into_body(), &mut meter, &mut exchange, left).await;
-            exchange
-                .settle(meter.finish(end), Outcome::ClientClosed)
-                .await;
+            exchange.settle(meter.finish(end), outcome).await;
         });
     }
 }

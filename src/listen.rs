@@ -59,8 +59,17 @@ pub struct Listener {
 pub struct Connections {
     /// Cancelled when the listener should accept no more and connections should close after their current requests.
     pub stop: CancellationToken,
+    /// Cancelled when those that are still open then should end at once.
+    pub cut: CancellationToken,
     /// Every connection that is still open.
     pub tracker: TaskTracker,
+}
+
+/// How a connection is told to end: after its present requests, and at once.
+#[derive(Clone)]
+struct Ending {
+    stop: CancellationToken,
+    cut: CancellationToken,
 }
 
 /// How long a listener that stops accepts connections that were on their way: a slow handshake takes about so long.
@@ -121,7 +130,10 @@ where
                     peer,
                     certificates,
                     bounds.clone(),
-                    connections.stop.clone(),
+                    Ending {
+                        stop: connections.stop.clone(),
+                        cut: connections.cut.clone(),
+                    },
                     welcome(peer),
                     place,
                 );
@@ -154,7 +166,7 @@ async fn connect<H, F, B>(
     peer: SocketAddr,
     certificates: Option<Arc<Certificates>>,
     bounds: Bounds,
-    stop: CancellationToken,
+    ending: Ending,
     handle: H,
     place: OwnedSemaphorePermit,
 ) where
@@ -172,24 +184,24 @@ async fn connect<H, F, B>(
             );
             let handshake = tokio::select! {
                 handshake = handshake => handshake,
-                () = never_mind(&stop) => return,
+                () = never_mind(&ending.stop) => return,
             };
             let Ok(Ok(stream)) = handshake else {
                 return;
             };
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(serve_protocol(stream, h2, &bounds, stop, handle)).await
+            Box::pin(serve_protocol(stream, h2, &bounds, ending, handle)).await
         }
         None => {
             let speaks = tokio::select! {
                 speaks = speaks_h2(&stream, bounds.header_timeout) => speaks,
-                () = never_mind(&stop) => return,
+                () = never_mind(&ending.stop) => return,
             };
             let Some(h2) = speaks else {
                 return;
             };
             // Boxed, so that a connection that says nothing does not take the memory of one that is served.
-            Box::pin(serve_protocol(stream, h2, &bounds, stop, handle)).await
+            Box::pin(serve_protocol(stream, h2, &bounds, ending, handle)).await
         }
     };
     if let Err(error) = protocol {
@@ -235,7 +247,7 @@ async fn serve_protocol<S, H, F, B>(
     stream: S,
     h2: bool,
     bounds: &Bounds,
-    stop: CancellationToken,
+    Ending { stop, cut }: Ending,
     handle: H,
 ) -> Result<(), hyper::Error>
 where
@@ -279,7 +291,10 @@ where
             ended = connection.as_mut() => ended,
             () = leave => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = cut.cancelled() => Ok(()),
+                }
             }
         }
     } else {
@@ -296,7 +311,10 @@ where
             ended = connection.as_mut() => ended,
             () = leave => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = cut.cancelled() => Ok(()),
+                }
             }
         }
     }

@@ -266,6 +266,21 @@ impl Quota {
         }
     }
 
+    /// Forgets what limits that are gone hold in their present windows, open requests included: should such a limit come
+    /// back within its window, it is filled anew, and requests that are then open add themselves ([`Quota::add`]).
+    ///
+    /// # Errors
+    /// When shared counters cannot be reached.
+    pub async fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) -> Result<(), LinkError> {
+        match &self.keeper {
+            Keeper::Memory(memory) => {
+                memory.forget(rules, now);
+                Ok(())
+            }
+            Keeper::Redis(redis) => Box::pin(redis.forget(rules, now)).await,
+        }
+    }
+
     /// Takes note of what limits have used, for as long as shared counters cannot be asked: what this gateway's share of a
     /// limit is reckoned from. To be called once, at a start without them.
     pub fn remember(&self, uses: &[Use], now: Timestamp) {
@@ -309,6 +324,11 @@ impl Quota {
                 Keeper::Redis(_) => Duration::from_millis(30),
             }
     }
+}
+
+/// Which part of its counter goes with a limit: the cell of its present window, or of a rolling one all (`None`).
+fn gone_cell(rule: &Arc<Rule>, now: Timestamp) -> Option<WindowSpan> {
+    (!rule.is_rolling()).then(|| Bound::new(rule, now).cell)
 }
 
 /// From `now` to `at`, at least a millisecond: a wait that makes progress.

@@ -12,6 +12,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +80,26 @@ pub enum SetupError {
 }
 
 /// A call that is under way. It may be kept and polled after the client has gone.
-pub type Call = Pin<Box<dyn Future<Output = Result<Answer, CallError>> + Send>>;
+pub struct Call {
+    future: Pin<Box<dyn Future<Output = Result<Answer, CallError>> + Send>>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Call {
+    /// Whether the request may have reached the upstream: not while its connection is still being made. Of HTTP/2, whose
+    /// connections are made elsewhere, that is not known, and so it may have.
+    pub fn may_have_been_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Future for Call {
+    type Output = Result<Answer, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
 
 /// Why an upstream gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -239,8 +260,12 @@ impl Upstream {
                 *request.uri_mut() = Uri::from(path);
                 *request.version_mut() = Version::HTTP_11;
                 *request.headers_mut() = headers;
-                let call = Arc::clone(pool).call(request);
-                Ok(Box::pin(async { Ok(call.await?.map(UpstreamBody::Http1)) }))
+                let sent = Arc::new(AtomicBool::new(false));
+                let call = Arc::clone(pool).call(request, Arc::clone(&sent));
+                Ok(Call {
+                    future: Box::pin(async { Ok(call.await?.map(UpstreamBody::Http1)) }),
+                    sent,
+                })
             }
             Connections::Http2(client) => {
                 let mut parts = self.origin.clone().into_parts();
@@ -248,13 +273,18 @@ impl Upstream {
                 *request.uri_mut() = Uri::from_parts(parts)?;
                 *request.headers_mut() = headers;
                 let call = client.request(request);
-                Ok(Box::pin(async {
-                    match call.await {
-                        Ok(answer) => Ok(answer.map(UpstreamBody::Http2)),
-                        Err(error) if error.is_connect() => Err(CallError::Connect(error.into())),
-                        Err(error) => Err(CallError::Broken(error.into())),
-                    }
-                }))
+                Ok(Call {
+                    future: Box::pin(async {
+                        match call.await {
+                            Ok(answer) => Ok(answer.map(UpstreamBody::Http2)),
+                            Err(error) if error.is_connect() => {
+                                Err(CallError::Connect(error.into()))
+                            }
+                            Err(error) => Err(CallError::Broken(error.into())),
+                        }
+                    }),
+                    sent: Arc::new(AtomicBool::new(true)),
+                })
             }
         }
     }

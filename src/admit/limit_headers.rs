@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
+use crate::exchange::Settled;
 use crate::headers;
 use crate::ids::ModelName;
 use crate::money::Money;
@@ -15,8 +16,19 @@ use crate::quota::Bound;
 #[derive(Clone, Debug, Default)]
 pub struct LimitHeaders {
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What was left when the request had reserved.
+    left: Vec<Left>,
     /// Whether any limit holds: then the upstream's own figures would mislead.
     replaces: bool,
+}
+
+/// What one limit has left.
+#[derive(Clone, Debug)]
+struct Left {
+    name: HeaderName,
+    on: Measure,
+    units: i128,
+    max: i128,
 }
 
 const UPSTREAMS_OWN: [HeaderName; 6] = [
@@ -31,7 +43,13 @@ const UPSTREAMS_OWN: [HeaderName; 6] = [
 impl LimitHeaders {
     /// The headers of a request whose bounds were just reserved.
     pub fn new(bounds: &[Bound], downgraded_to: Option<ModelName>, now: Timestamp) -> LimitHeaders {
-        let mut headers = Vec::with_capacity(4);
+        let (mut headers, mut left) = (Vec::with_capacity(4), Vec::with_capacity(3));
+        let leaves = |name: &HeaderName, bound: &Bound| Left {
+            name: name.clone(),
+            on: bound.rule.counter.on(),
+            units: bound.remaining(),
+            max: bound.rule.max.units(),
+        };
         let tightest = |fits: fn(Measure) -> bool| {
             let of_kind = bounds.iter().filter(|bound| fits(bound.rule.counter.on()));
             of_kind.min_by_key(|bound| share_left(bound))
@@ -60,12 +78,11 @@ impl LimitHeaders {
         ] {
             let Some(bound) = bound else { continue };
             headers.push((limit.clone(), count(bound.rule.max.units())));
-            headers.push((remaining.clone(), count(bound.remaining())));
+            left.push(leaves(remaining, bound));
             push(&mut headers, reset, until(bound.window.end_ms, now));
         }
         if let Some(bound) = tightest(|on| on == Measure::Cost) {
-            let left = Money::from_picos(bound.remaining()).to_string();
-            push(&mut headers, &headers::BUDGET_REMAINING_USD, left);
+            left.push(leaves(&headers::BUDGET_REMAINING_USD, bound));
         }
         if let Some(model) = &downgraded_to {
             let model = model.as_str().to_owned();
@@ -73,16 +90,32 @@ impl LimitHeaders {
         }
         LimitHeaders {
             headers,
+            left,
             replaces: !bounds.is_empty(),
         }
     }
 
-    /// Puts them on an answer, in place of the upstream's own.
-    pub fn apply(self, answer: &mut HeaderMap) {
+    /// Puts them on an answer, in place of the upstream's own. What is left is told without what the request itself turned
+    /// out not to need, where it is `settled` already.
+    pub fn apply(self, answer: &mut HeaderMap, settled: Option<&Settled>) {
         if self.replaces {
             headers::remove_all(answer, |name| {
                 name.starts_with("x-ratelimit-") && UPSTREAMS_OWN.iter().any(|own| own == name)
             });
+        }
+        for left in self.left {
+            let unused = settled.map_or(0, |settled| {
+                settled.held.units(left.on) - settled.spent.units(left.on)
+            });
+            let units = left.units.saturating_add(unused).clamp(0, left.max);
+            let value = if left.on == Measure::Cost {
+                HeaderValue::try_from(Money::from_picos(units).to_string()).ok()
+            } else {
+                Some(count(units))
+            };
+            if let Some(value) = value {
+                answer.insert(left.name, value);
+            }
         }
         for (name, value) in self.headers {
             answer.insert(name, value);

@@ -56,7 +56,7 @@ pub(super) fn refuse_limit(bounds: &[Bound], denied: Denied, now: Timestamp) -> 
     ));
     refusal.reason = Some(name.into());
     refusal.retry_after = retry_after;
-    LimitHeaders::new(bounds, None, now).apply(&mut refusal.headers);
+    LimitHeaders::new(bounds, None, now).apply(&mut refusal.headers, None);
     refusal
 }
 

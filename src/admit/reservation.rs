@@ -72,6 +72,11 @@ impl Admission {
         }];
     }
 
+    /// What it holds.
+    pub fn held(&self) -> &Demand {
+        &self.held
+    }
+
     /// Replaces what is held by what was used. In memory that is done within the call; a shared counter is told in the
     /// background, and holds the larger reservation until then.
     pub fn settle(mut self, gateway: &Arc<Gateway>, used: Demand) {

@@ -235,12 +235,15 @@ fn event_end(begun: &[u8], data: &[u8]) -> Option<usize> {
     blank_line(data)
 }
 
-/// The end of the first blank line.
+/// The end of the first blank line: lines end with LF, CR LF, or CR.
 fn blank_line(data: &[u8]) -> Option<usize> {
-    let plain = memmem::find(data, b"\n\n").map(|at| at + 2);
-    let until = plain.unwrap_or(data.len());
-    let other = memmem::find(data.get(..until)?, b"\n\r\n").map(|at| at + 3);
-    other.or(plain)
+    let mut end = memmem::find(data, b"\n\n").map(|at| at + 2);
+    for blank in [b"\n\r\n".as_slice(), b"\r\r"] {
+        let until = end.unwrap_or(data.len());
+        let other = memmem::find(data.get(..until)?, blank).map(|at| at + blank.len());
+        end = other.or(end);
+    }
+    end
 }
 
 #[cfg(test)]
@@ -249,8 +252,14 @@ mod tests {
 
     #[test]
     fn a_blank_line_is_found_wherever_the_network_cuts_it() {
-        let stream = b"data: a\n\ndata: b\r\n\r\n: c\n\nrest";
-        let expected = ["data: a\n\n", "data: b\r\n\r\n", ": c\n\n", "rest"];
+        let stream = b"data: a\n\ndata: b\r\n\r\n: c\n\ndata: d\r\rrest";
+        let expected = [
+            "data: a\n\n",
+            "data: b\r\n\r\n",
+            ": c\n\n",
+            "data: d\r\r",
+            "rest",
+        ];
         for size in 1..stream.len() {
             let (mut begun, mut events) = (BytesMut::new(), Vec::new());
             for chunk in stream.chunks(size) {

@@ -21,7 +21,7 @@ use self::found::{Found, error_message, is_truthy, is_web_search};
 use self::output::Collector;
 use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
-use super::{Dialect, Endpoint};
+use super::{Dialect, Endpoint, canonical_tier};
 use crate::ids::ModelName;
 use crate::tokens::Usage;
 
@@ -392,8 +392,7 @@ impl Report {
         let Some(tier) = raw.and_then(text).filter(|tier| !tier.is_empty()) else {
             return;
         };
-        // What was asked for as `fast` is OpenAI's `priority` under another name.
-        let tier = if tier == "fast" { "priority" } else { &*tier };
+        let tier = canonical_tier(&tier);
         if self.service_tier.as_deref() != Some(tier) {
             self.service_tier = short(tier, TIER_BYTES_MAX);
         }

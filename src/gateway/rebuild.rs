@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{FLUSH_TIMEOUT, Gateway, StartError};
+use crate::exchange::is_bill;
 use crate::ids::{AccountId, KeyId, RequestId};
 use crate::ledger::store::{EntryFilter, Grain, RollupRow, Store, StoreError, TimeRange};
 use crate::ledger::{Entry, Outcome};
@@ -140,10 +141,11 @@ enum Source {
 
 impl Source {
     fn of(rule: &Rule) -> Source {
-        // Rollups by day do not tell keys apart.
-        let by_key = matches!(rule.counter.owner(), Owner::Key(_));
+        // Rollups by day do not tell keys apart, nor what went upstream from what the gateway answered itself.
+        let by_hour =
+            matches!(rule.counter.owner(), Owner::Key(_)) || rule.counter.on() == Measure::Requests;
         match rule.counter.per() {
-            Some(Window::Day | Window::Week | Window::Month | Window::Period) if by_key => {
+            Some(Window::Day | Window::Week | Window::Month | Window::Period) if by_hour => {
                 Source::Hours
             }
             Some(Window::Day | Window::Week | Window::Month | Window::Period) => Source::Days,
@@ -260,6 +262,10 @@ impl<'a> Sums<'a> {
             output_tokens: row.sums.usage.output_tokens,
         };
         let [.., rejected] = row.sums.outcomes;
+        let counted = match row.upstream {
+            Some(_) => row.sums.requests.saturating_sub(rejected),
+            None => 0,
+        };
         let model = row.model.as_ref().map_or("", |model| model.as_str());
         let who = (&*row.lineage, row.key.as_ref());
         self.add(
@@ -268,7 +274,7 @@ impl<'a> Sums<'a> {
             who,
             model,
             &demand,
-            row.sums.requests.saturating_sub(rejected),
+            counted,
         );
     }
 
@@ -293,7 +299,12 @@ impl<'a> Sums<'a> {
 
     fn add_entry_as(&mut self, from: Source, at_ms: i64, entry: &Entry) {
         let demand = Demand::settled(entry.cost_usd(), &entry.usage);
-        let counted = entry.outcome != Outcome::Rejected && entry.corrects.is_none();
+        // What the gateway answers itself (a list of models) holds nothing, and neither does the bill of a response whose
+        // making was counted.
+        let counted = entry.outcome != Outcome::Rejected
+            && entry.corrects.is_none()
+            && entry.upstream.is_some()
+            && !is_bill(entry.id);
         let model = entry.model.as_ref().map_or("", |model| model.as_str());
         let who = (&*entry.lineage, Some(&entry.key));
         self.add(from, at_ms, who, model, &demand, u64::from(counted));

@@ -18,11 +18,16 @@ use crate::snapshot::Snapshot;
 const STORE_POLL: Duration = Duration::from_millis(300);
 
 impl Gateway {
-    /// Takes a new configuration into force. Listeners, store and quota keep the settings that they started with.
+    /// Takes a new configuration into force. Listeners, store and quota keep the settings that they started with; those that
+    /// the new one has otherwise, and so wait for the next start, are the answer.
     ///
     /// # Errors
     /// When an upstream cannot be set up or the store does not answer; the old configuration stays in force.
-    pub async fn reconfigure(self: &Arc<Self>, config: Config) -> Result<(), StartError> {
+    pub async fn reconfigure(
+        self: &Arc<Self>,
+        config: Config,
+    ) -> Result<Vec<&'static str>, StartError> {
+        let waiting = self.startup.waiting(&config);
         let one_at_a_time = self.reloading.lock().await;
         let store = Arc::clone(&self.store);
         let stored = tokio::task::spawn_blocking(move || store.stored())
@@ -30,7 +35,13 @@ impl Gateway {
             .map_err(|_| StartError::Interrupted)??;
         self.rebuild_snapshot(config, stored).await?;
         drop(one_at_a_time);
-        Ok(())
+        if !waiting.is_empty() {
+            tracing::warn!(
+                settings = waiting.join(", "),
+                "these settings of the changed configuration wait for the next start"
+            );
+        }
+        Ok(waiting)
     }
 
     /// Looks at once for changes that operators made by hand, and takes them into force.
@@ -77,6 +88,12 @@ impl Gateway {
             Apart { except, ended_by }
         });
         self.swap(Arc::clone(&newer));
+        let gone = older.chains.new_since(&newer.chains, Timestamp::now());
+        if !gone.is_empty()
+            && let Err(error) = self.quota.forget(&gone, Timestamp::now()).await
+        {
+            tracing::warn!(%error, "limits that are gone could not be forgotten: one that comes back within its window may be counted wrongly");
+        }
         if let Some(apart) = apart {
             self.fill(&newer, added, apart).await;
         }
@@ -130,7 +147,7 @@ pub(super) async fn watch_files(gateway: Arc<Gateway>, mut watch: Watch) {
 }
 
 async fn take(gateway: &Arc<Gateway>, loaded: Result<Config, ConfigErrors>) {
-    let taken: Result<(), String> = match loaded {
+    let taken: Result<_, String> = match loaded {
         Ok(config) => gateway
             .reconfigure(config)
             .await
@@ -139,7 +156,7 @@ async fn take(gateway: &Arc<Gateway>, loaded: Result<Config, ConfigErrors>) {
     };
     gateway.metrics.config_reload(taken.is_ok());
     match taken {
-        Ok(()) => tracing::info!("the changed configuration is in force"),
+        Ok(_) => tracing::info!("the changed configuration is in force"),
         Err(reason) => {
             tracing::error!(
                 "the changed configuration is refused, the old one stays in force:\n{reason}"

@@ -19,7 +19,7 @@ use super::warnings::Warnings;
 use super::{Gateway, gauges, pulse, rebuild, reload, webhook};
 use crate::admin;
 use crate::admit::Habits;
-use crate::config::{self, AlsoNamed, Config, QuotaBackend, StoreUrl};
+use crate::config::{self, AlsoNamed, Config, QuotaBackend, Startup, StoreUrl};
 use crate::exchange::Background;
 use crate::identify::Peer;
 use crate::ledger::journal::Fsync;
@@ -164,7 +164,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         metrics,
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
         changed: tokio::sync::Notify::new(),
+        startup: Startup::of(&config),
         path: path.clone(),
         pulse: Pulse::default(),
         warnings: Warnings::default(),
@@ -205,7 +207,10 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
 }
 
 async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, StartError> {
-    let data = Connections::default();
+    let data = Connections {
+        cut: gateway.cut.clone(),
+        ..Connections::default()
+    };
     let admin = Connections::default();
     let server = &config.server;
     let bounds = Bounds {
@@ -278,12 +283,14 @@ async fn listen(gateway: Arc<Gateway>, config: &Config) -> Result<Running, Start
 
 /// Connections to the admin listener: a browser or two, Prometheus, scripts.
 const ADMIN_CONNECTIONS: usize = 512;
+/// How long connections that are cut may take to go.
+const CUT_TIME: Duration = Duration::from_secs(2);
 /// What is left of a stop once the requests have ended or been cut.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 
 impl Running {
-    /// Stops in order: readiness turns false, no more connections, requests in flight finish within the grace time,
-    /// settlements, the ledger. Returns whether everything ended in time.
+    /// Stops in order: readiness turns false, no more connections, requests in flight finish within the grace time or are
+    /// cut, settlements, the ledger. Returns whether everything is booked.
     pub async fn stop(self) -> bool {
         let gateway = self.gateway;
         tracing::info!(
@@ -300,8 +307,10 @@ impl Running {
         if !drained {
             tracing::warn!(
                 connections = self.data.tracker.len(),
-                "the grace time is over: open requests are cut and booked as interrupted"
+                "the grace time is over: open requests are cut, and booked as interrupted with what they had"
             );
+            gateway.cut.cancel();
+            let _ = tokio::time::timeout(CUT_TIME, self.data.tracker.wait()).await;
         }
         self.admin.stop.cancel();
         self.admin.tracker.close();
@@ -322,7 +331,7 @@ impl Running {
             }
             Err(_) => false,
         };
-        drained && settled && flushed
+        settled && flushed
     }
 }
 

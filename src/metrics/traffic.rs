@@ -128,6 +128,7 @@ impl Traffic {
         }
         let key = if self.sums.len() >= MAX_SERIES && !self.sums.contains_key(&key) {
             TrafficKey {
+                endpoint: "other".into(),
                 model: "other".into(),
                 plan: "other".into(),
                 ..key

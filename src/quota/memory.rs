@@ -91,6 +91,11 @@ impl MemoryQuota {
         }
     }
 
+    /// As [`super::Quota::forget`].
+    pub fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) {
+        self.lock().forget(rules, now);
+    }
+
     /// As [`super::Quota::begin_generation`].
     pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
         self.lock().begin_generation(generation)

@@ -28,7 +28,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -338,6 +338,31 @@ impl RedisQuota {
             let booked = [(bound, units)];
             self.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
                 past::seed_arguments(epoch, latest_ms, "", &booked, now)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// As [`super::Quota::forget`].
+    ///
+    /// # Errors
+    /// When Redis is away.
+    pub async fn forget(
+        self: &Arc<Self>,
+        rules: &[Arc<Rule>],
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        let latest_ms = self.advance(now);
+        self.share.forget(rules, now);
+        self.lock().forget(rules, now);
+        let mut by_root: HashMap<&AccountId, Vec<&Arc<Rule>>> = HashMap::new();
+        for rule in rules {
+            by_root.entry(&rule.root).or_default().push(rule);
+        }
+        for (root, rules) in by_root {
+            self.in_tree(root, Self::LONG_WAIT, &SCRIPTS.forget, |epoch| {
+                past::forget_arguments(epoch, latest_ms, &rules, now)
             })
             .await?;
         }

@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -77,10 +78,11 @@ impl Pool {
     }
 
     /// Sends a request on a connection at rest, or on a new one. Where the connection at rest turns out to be closed, the
-    /// request was certainly not sent, and goes out on another.
+    /// request was certainly not sent, and goes out on another. `sent` tells meanwhile whether it may have been.
     pub(super) async fn call(
         self: Arc<Self>,
         mut request: Request<OutgoingBody>,
+        sent: Arc<AtomicBool>,
     ) -> Result<Response<Http1Body>, CallError> {
         loop {
             let rested = self.take();
@@ -90,10 +92,14 @@ impl Pool {
                 // In a box: the handshake's states would make every call's future ten times as large.
                 None => Box::pin(self.connect()).await.map_err(CallError::Connect)?,
             };
+            sent.store(true, Ordering::Relaxed);
             match connection.send(request).await {
                 Ok(answer) => return Ok(answer.map(|body| Http1Body::new(body, connection, self))),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) if !fresh => request = unsent,
+                    Some(unsent) if !fresh => {
+                        sent.store(false, Ordering::Relaxed);
+                        request = unsent;
+                    }
                     Some(_) => return Err(CallError::Connect(error.into_error().into())),
                     None => return Err(CallError::Broken(error.into_error().into())),
                 },

@@ -45,3 +45,58 @@ async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
     // The creation, four fetches, and the bill.
     assert_eq!(entries.len(), 6);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_on_limits() {
+    let made_at = jiff::Timestamp::now().as_second() - 5;
+    let response = format!(
+        r#"{{"id":"resp_2","object":"response","created_at":{made_at},"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}}"#
+    );
+    let events = [
+        format!(
+            "event: response.created\ndata: {{\"type\":\"response.created\",\"response\":{}}}\n\n",
+            response.replace("\"completed\"", "\"in_progress\"").replace(
+                r#"{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}"#,
+                "null"
+            )
+        ),
+        format!("event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{response}}}\n\n"),
+    ]
+    .map(String::into_bytes);
+    let upstream = Upstream::start(move |asked| {
+        if asked.body.is_empty() {
+            Reply::json(200, response.clone())
+        } else {
+            Reply::events(events.to_vec())
+        }
+    })
+    .await;
+    let limit = "[[plans.limits]]\non = \"cost\"\nmax = \"1.00\"\nper = \"month\"\n[[accounts]]";
+    let mut gateway =
+        Gateway::start(&config(&upstream, &ACME.replacen("[[accounts]]", limit, 1))).await;
+    let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true,"stream":true,"max_output_tokens":200}"#;
+    let fetch = async |gateway: &Gateway| {
+        let answer = gateway.client().get("/v1/responses/resp_2").await;
+        assert_eq!(answer.status, 200);
+    };
+    let used = async |gateway: &Gateway| {
+        let page = gateway.admin_page("/api/v1/limits?account=acme").await;
+        page["items"][0]["used"].as_str().unwrap().to_owned()
+    };
+    let answer = gateway.client().post("/v1/responses", body).await;
+    assert_eq!(answer.status, 200);
+    fetch(&gateway).await;
+    gateway.kill_and_restart().await;
+    assert_eq!(used(&gateway).await, "0.00021");
+    fetch(&gateway).await;
+    fetch(&gateway).await;
+    assert_eq!(used(&gateway).await, "0.00021");
+    let entries = gateway.ledger_of(5).await;
+    let billed: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry["cost_usd"] != "0.00")
+        .collect();
+    assert_eq!(billed.len(), 1, "{entries:#?}");
+    // The creation, three fetches, and the bill.
+    assert_eq!(entries.len(), 5);
+}

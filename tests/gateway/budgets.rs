@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use weir::money::Money;
 
-use crate::support::{Gateway, Reply, Upstream, chat_answer, config};
+use crate::support::{ACME, Body, Gateway, Reply, Upstream, chat_answer, config};
 
 fn account(limit: &str) -> String {
     format!(
@@ -158,4 +159,100 @@ async fn a_limit_on_requests_counts_requests() {
             .status,
         429
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_answers_itself_counts_on_no_limit_also_after_a_restart() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let limit = account("on = \"requests\"\nmax = 3\nper = \"day\"");
+    let mut gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+    for _ in 0..5 {
+        assert_eq!(gateway.client().get("/v1/models").await.status, 200);
+    }
+    let answer = gateway.client().post("/v1/chat/completions", body).await;
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("2"));
+    gateway.kill_and_restart().await;
+    let answer = gateway.client().post("/v1/chat/completions", body).await;
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_told_by_what_an_answer_took() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1_000, 500))).await;
+    let limit = account(
+        "on = \"cost\"\nmax = \"150.00\"\nper = \"month\"\n[[plans.limits]]\non = \"tokens\"\nmax = 1000000\nper = \"day\"",
+    );
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+    let answer = gateway.client().post("/v1/chat/completions", body).await;
+    assert_eq!(answer.header("x-weir-cost-usd"), Some("0.00045"));
+    assert_eq!(
+        answer.header("x-weir-budget-remaining-usd"),
+        Some("149.99955")
+    );
+    assert_eq!(
+        answer.header("x-ratelimit-remaining-tokens"),
+        Some("998500")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cost_that_is_not_known_is_not_told() {
+    let upstream = Upstream::start(|_| {
+        Reply::json(
+            200,
+            chat_answer(1_000, 500).replace("gpt-4o-mini", "mystery"),
+        )
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+    let answer = gateway.client().post("/v1/chat/completions", body).await;
+    assert_eq!(answer.header("x-weir-cost-usd"), None);
+    assert!(gateway.ledger_of(1).await[0]["priced_by"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_another_request_to_end_changes_nothing_in_this_one() {
+    let upstream = Upstream::start(|_| Reply {
+        status: 200,
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: Body::Later(Duration::from_millis(300), chat_answer(1, 1).into_bytes()),
+    })
+    .await;
+    let limit = account("on = \"concurrent\"\nmax = 1\nqueue = \"5s\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o","messages":[]}"#;
+    let asked = || {
+        let client = gateway.client();
+        tokio::spawn(async move { client.post("/v1/chat/completions", body).await.status })
+    };
+    let (first, second) = (asked(), asked());
+    assert_eq!(
+        (first.await.unwrap(), second.await.unwrap()),
+        (200.try_into().unwrap(), 200.try_into().unwrap())
+    );
+    for asked in upstream.asked() {
+        assert_eq!(String::from_utf8_lossy(&asked.body), body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_the_cheaper_model_has_what_others_are_given() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let limit = account(
+        "on = \"requests\"\nmax = 1\nper = \"day\"\nthen = { downgrade = \"gpt-4o-mini\" }",
+    );
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    for (model, downgraded) in [
+        ("gpt-4o", None),
+        ("gpt-4o", Some("gpt-4o-mini")),
+        ("gpt-4o-mini", None),
+    ] {
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("x-weir-downgraded-to"), downgraded, "{model}");
+    }
 }

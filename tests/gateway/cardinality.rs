@@ -104,6 +104,13 @@ async fn accounts_in_the_file_and_models_made_up_by_clients_do_not_become_series
     for sender in senders.collect::<Vec<_>>() {
         sender.await.unwrap();
     }
+    // Paths are made up as well; nothing serves them.
+    let client = Client::new(address, "sk-0");
+    for number in 0..300 {
+        let letter = |at: u32| char::from(b'a' + (number / 26_u32.pow(at) % 26) as u8);
+        let path = format!("/v1/made-up-{}{}", letter(1), letter(0));
+        client.get(&path).await;
+    }
     let scraper = Client::new(gateway.admin, "admin-token");
     // Gauges of plans and accounts are computed beside the scrapes.
     let mut page = Page::of("");
@@ -125,7 +132,18 @@ async fn accounts_in_the_file_and_models_made_up_by_clients_do_not_become_series
     assert!(page.series < 1_000, "{} series", page.series);
     assert!(page.bytes < 200_000, "{} bytes", page.bytes);
     let models = page.values("weir_requests_total", "model");
-    assert_eq!(models.iter().collect::<Vec<_>>(), ["other"]);
+    assert!(models.is_subset(&HashSet::from(["other".to_owned(), "none".to_owned()])));
+    for (family, label) in [
+        ("weir_requests_total", "endpoint"),
+        ("weir_request_duration_seconds_count", "endpoint"),
+    ] {
+        let known = ["chat.completions", "other"].map(str::to_owned);
+        assert_eq!(
+            page.values(family, label),
+            &HashSet::from(known),
+            "{family}"
+        );
+    }
     for family in BY_ACCOUNT {
         assert!(page.values(family, "account").len() <= 100, "{family}");
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use weir::money::Money;
 
-use crate::support::{Asked, Body, Gateway, Reply, Upstream, chat_chunks, config};
+use crate::support::{Asked, Body, Gateway, Reply, Upstream, chat_answer, chat_chunks, config};
 
 /// One account with a budget of so many dollars a month.
 fn budget(usd: &str) -> String {
@@ -267,4 +267,27 @@ async fn a_model_that_thinks_unseen_is_bounded_by_its_upstream() {
     let entry = &gateway.ledger_of(1).await[0];
     assert_eq!(entry["usage_source"], "reported");
     assert!(cost(entry) <= Money::parse("0.05").unwrap(), "{entry}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_maximum_of_what_cannot_be_followed_grows_with_its_budget() {
+    let upstream = Upstream::start(|asked| {
+        Reply::json(
+            200,
+            chat_answer(1, 1).replace("gpt-4o-mini", asked.json()["model"].as_str().unwrap()),
+        )
+    })
+    .await;
+    for (usd, least) in [("1.00", 2_048), ("150.00", 20_000)] {
+        let gateway = Gateway::start(&config(&upstream, &budget(usd))).await;
+        let body = r#"{"model":"gpt-5-pro","messages":[]}"#;
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let asked = upstream.asked().pop().unwrap();
+        let most = asked.json()["max_completion_tokens"].as_u64().unwrap();
+        assert!(
+            most >= least && most < 272_000,
+            "{most} with a budget of ${usd}"
+        );
+    }
 }

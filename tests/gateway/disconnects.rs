@@ -127,3 +127,80 @@ async fn a_stopping_gateway_finishes_what_it_began_and_exits_with_0() {
     assert_eq!(gateway.stop().await, Some(0));
     assert_eq!(gateway.ledger().len(), 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_gateway_cuts_what_outlasts_its_grace_time_and_books_what_it_had() {
+    let words: Vec<Vec<u8>> = chat_chunks(&["The", " quick", " brown", " fox"], None)
+        .into_iter()
+        .take(4)
+        .map(String::into_bytes)
+        .collect();
+    let upstream = Upstream::start(move |_| Reply::stream(Body::Hangs(words.clone()))).await;
+    let lines = "shutdown_grace = \"300ms\"\ndrain_after_close = \"100ms\"\n[admin]";
+    let text = config(&upstream, ACME).replacen("[admin]", lines, 1);
+    let mut gateway = Gateway::start(&text).await;
+    let client = gateway.client();
+    let answer = client.start("/v1/chat/completions", streamed(), &[]).await;
+    let mut body = answer.unwrap().into_body();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("fox") {
+        let frame = http_body_util::BodyExt::frame(&mut body).await;
+        seen.extend_from_slice(frame.unwrap().unwrap().data_ref().unwrap());
+    }
+    assert_eq!(gateway.stop().await, Some(0), "{}", gateway.said());
+    let entries = gateway.ledger();
+    let [entry] = entries.as_slice() else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(entry["outcome"], "interrupted", "{entry}");
+    assert_eq!(
+        (&entry["status"], &entry["usage_source"]),
+        (&200.into(), &"counted".into())
+    );
+    assert_eq!(entry["usage"]["output_tokens"], 4);
+    assert_eq!(entry["usage"]["input_tokens"], 10);
+}
+
+/// An address where connections are neither made nor refused: a listener that accepts nobody and has no room to wait in.
+fn nowhere() -> (
+    std::net::SocketAddr,
+    Vec<std::net::TcpStream>,
+    socket2::Socket,
+) {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    {
+        waiting.push(stream);
+    }
+    (address, waiting, listener)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_its_request_could_be_sent_is_not_charged() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let (address, waiting, listener) = nowhere();
+    let text = config(&upstream, ACME)
+        .replace(&upstream.url(), &format!("http://{address}/v1"))
+        .replacen("[admin]", "drain_after_close = \"200ms\"\n[admin]", 1);
+    let gateway = Gateway::start(&text).await;
+    let client = gateway.client();
+    let leaving = client.start("/v1/chat/completions", CHAT, &[]);
+    let _ = tokio::time::timeout(Duration::from_millis(300), leaving).await;
+    drop(client);
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["outcome"], "client_closed", "{entry}");
+    assert_eq!(
+        (&entry["status"], &entry["usage_source"]),
+        (&499.into(), &"none".into())
+    );
+    assert_eq!(entry["cost_usd"], "0.00");
+    drop((waiting, listener));
+}

@@ -95,7 +95,7 @@ async fn an_upstream_that_is_away_or_silent_or_closes_is_told_apart() {
     let away = "\n[[upstreams]]\nid = \"away\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[[routes]]\nmodels = [\"away\"]\nupstreams = [\"away\"]\n";
     let text = config(&upstream, ACME)
         .replace("first_byte = \"5s\"", "first_byte = \"300ms\"")
-        .replace("connect = \"2s\"", "connect = \"200ms\"");
+        .replace("connect = \"2s\"", "connect = \"4s\"");
     let (before, after) = text.split_once("[[routes]]").unwrap();
     let gateway = Gateway::start(&format!("{before}{away}[[routes]]{after}")).await;
     let client = gateway.client();
@@ -104,9 +104,14 @@ async fn an_upstream_that_is_away_or_silent_or_closes_is_told_apart() {
         ("silent", 504, "upstream_timeout"),
         ("closes", 502, "upstream_unreachable"),
     ] {
+        let began = std::time::Instant::now();
         let answer = client
             .post("/v1/chat/completions", CHAT.replace("gpt-4o-mini", model))
             .await;
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(3),
+            "{model}"
+        );
         assert_eq!(
             (answer.status.as_u16(), answer.code().as_str()),
             (status, code),

@@ -146,3 +146,77 @@ async fn a_key_made_and_revoked_on_the_command_line_holds_within_a_second() {
     let listed = gateway.run(&["key", "list"]);
     assert!(listed.contains("by-hand") && !listed.contains(secret.trim()));
 }
+
+/// A limit goes and comes back within its window: all that was used in the window counts on it, each once.
+async fn bring_a_limit_back(quota: &str) {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(90, 10))).await;
+    let without = config(&upstream, &format!("{quota}\n{ACME}"));
+    let limit = "[[plans.limits]]\non = \"tokens\"\nmax = 100000\nper = \"month\"\n[[plans.limits]]\non = \"requests\"\nmax = 100\nper = \"3d\"\n[[accounts]]";
+    let with = without.replace("[[accounts]]", limit);
+    let gateway = Gateway::start(&with).await;
+    let ask = async || {
+        let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+        assert_eq!(answer.status, 200);
+    };
+    ask().await;
+    ask().await;
+    gateway.rewrite(&without);
+    reloads(&gateway, "accepted", 1.0).await;
+    ask().await;
+    gateway.rewrite(&with);
+    reloads(&gateway, "accepted", 2.0).await;
+    ask().await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let page = gateway.admin_page("/api/v1/limits?account=acme").await;
+        // In the order of their names: requests, tokens.
+        let used = [0, 1].map(|at| page["items"][at]["used"].as_u64().unwrap());
+        if used == [4, 400] {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{used:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_comes_back_counts_everything_once() {
+    bring_a_limit_back("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_comes_back_in_shared_counters_counts_everything_once() {
+    if let Some(redis) = Redis::start() {
+        let url = redis.url();
+        bring_a_limit_back(&format!("[quota]\nurl = \"{url}\"\ntimeout = \"2s\"")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_says_which_settings_wait_for_the_next_start() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let first = config(&upstream, ACME);
+    let gateway = Gateway::start(&first).await;
+    let changed = format!("[store]\nurl = \"sqlite:other.db\"\n{first}").replacen(
+        "listen = \"127.0.0.1:0\"",
+        "listen = \"127.0.0.1:1\"",
+        1,
+    );
+    gateway.rewrite(&changed);
+    let admin = Client::new(gateway.admin, "admin-token");
+    let answer = admin.post("/api/v1/reload", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(
+        answer["waiting_for_restart"],
+        serde_json::json!(["server.listen", "store"])
+    );
+    assert_eq!(
+        gateway
+            .client()
+            .post("/v1/chat/completions", CHAT)
+            .await
+            .status,
+        200
+    );
+}

@@ -65,9 +65,10 @@ async fn reload(
         .read(move |gateway| Ok(gateway.store.add_audit(&line)?))
         .await?;
     match taken {
-        Ok(()) => {
+        Ok(waiting) => {
             tracing::info!("the configuration was read again and is in force");
-            Ok(answer::ok(&json!({ "result": "accepted" })))
+            let body = json!({ "result": "accepted", "waiting_for_restart": waiting });
+            Ok(answer::ok(&body))
         }
         Err(reason) => {
             tracing::error!("the configuration is refused, the old one stays in force:\n{reason}");

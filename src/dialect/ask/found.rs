@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::super::Endpoint;
 use super::super::json::{Stopped, members, span_in};
+use super::super::{Endpoint, canonical_tier};
 use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown};
 use crate::ids::ModelName;
 
@@ -134,7 +134,9 @@ impl<'a> Found<'a> {
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
             choices: 1,
-            service_tier: self.short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX),
+            service_tier: self
+                .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
+                .map(|tier| canonical_tier(&tier).into()),
             end_user: self.end_user(),
             continues_earlier: given(Member::PreviousResponse) || given(Member::Conversation),
             first_member: self

@@ -15,7 +15,7 @@ use crate::plan::Measure;
 use crate::quota::chain::Rule;
 use crate::quota::{
     Bound, CounterId, CounterState, Crossing, Demand, Denied, ReserveError, SettleError, Settled,
-    Use,
+    Use, gone_cell,
 };
 
 /// An expired reservation can still be settled for so long: its money is spent, whoever was late to say so.
@@ -258,6 +258,29 @@ impl Book {
                 booked.window
             };
             counter.mark_peak(window, booked.cell);
+        }
+    }
+
+    /// Forgets the present windows of limits that are gone. What is open does not count there any more.
+    pub(super) fn forget(&mut self, rules: &[Arc<Rule>], now: Timestamp) {
+        let mut gone = HashSet::new();
+        for rule in rules {
+            let Some(slot) = self.index.get(&rule.counter).copied() else {
+                continue;
+            };
+            let cell = gone_cell(rule, now);
+            if let Some(counter) = self.slot_mut(slot) {
+                counter.forget(cell);
+            }
+            gone.insert((slot, cell));
+        }
+        if gone.is_empty() {
+            return;
+        }
+        for reservation in self.open.values_mut() {
+            reservation.holds.retain(|hold| {
+                !gone.contains(&(hold.slot, Some(hold.cell))) && !gone.contains(&(hold.slot, None))
+            });
         }
     }
 

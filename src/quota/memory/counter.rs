@@ -171,6 +171,15 @@ impl Counter {
         }
     }
 
+    /// Forgets one cell, or all.
+    pub(super) fn forget(&mut self, cell: Option<WindowSpan>) {
+        let goes = |other: &Cell| cell.is_none_or(|span| other.span == span);
+        self.older.retain(|cell| !goes(cell));
+        if self.newest.as_ref().is_some_and(goes) {
+            self.newest = self.older.pop_back();
+        }
+    }
+
     /// The cells that count in a window: exactly that one, or of a rolling window those that are not wholly older.
     fn within(&self, window: WindowSpan) -> impl Iterator<Item = &Cell> {
         let rolling = self.rule.is_rolling();

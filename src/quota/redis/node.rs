@@ -1,6 +1,6 @@
 //! What one gateway knows of the shared counters: its open requests, and what Redis last said.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::RedisQuota;
 use super::delivery::Owed;
 use crate::ids::{AccountId, RequestId};
+use crate::period::WindowSpan;
 use crate::quota::chain::Rule;
-use crate::quota::{Bound, CounterId, CounterState, Demand};
+use crate::quota::{Bound, CounterId, CounterState, Demand, gone_cell};
 
 /// What this gateway knows.
 #[derive(Debug, Default)]
@@ -70,6 +71,23 @@ impl Node {
                 state: bound.state,
             };
             self.last.insert(Arc::clone(&bound.rule.counter), last);
+        }
+    }
+
+    /// Limits that are gone: open requests do not count there any more.
+    pub(super) fn forget(&mut self, rules: &[Arc<Rule>], now: Timestamp) {
+        let gone: HashSet<(&CounterId, Option<WindowSpan>)> = rules
+            .iter()
+            .map(|rule| (&*rule.counter, gone_cell(rule, now)))
+            .collect();
+        for open in self.open.values_mut() {
+            open.bounds.retain(|bound| {
+                let counter = &*bound.rule.counter;
+                !gone.contains(&(counter, Some(bound.cell))) && !gone.contains(&(counter, None))
+            });
+        }
+        for rule in rules {
+            self.last.remove(&rule.counter);
         }
     }
 

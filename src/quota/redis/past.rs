@@ -9,7 +9,7 @@ use super::script::Arguments;
 use crate::period::{WindowSpan, span};
 use crate::plan::Window;
 use crate::quota::chain::Rule;
-use crate::quota::{Bound, CounterId, Use};
+use crate::quota::{Bound, CounterId, Use, gone_cell};
 
 /// Use by the counter that it is booked in, with one of the rules that count there.
 pub(super) fn by_counter<'a>(
@@ -56,6 +56,26 @@ pub(super) fn once(rule: &Rule, now: Timestamp) -> String {
             format!("{}:{}:{counter}", window.start_ms, window.end_ms)
         }
     }
+}
+
+pub(super) fn forget_arguments(
+    epoch: &str,
+    latest_ms: i64,
+    rules: &[&Arc<Rule>],
+    now: Timestamp,
+) -> Arguments {
+    let mut arguments = Arguments::new(epoch, latest_ms);
+    arguments.number(rules.len() as i128);
+    for rule in rules {
+        let bound = Bound::new(rule, now);
+        arguments.counter(&bound);
+        match gone_cell(rule, now) {
+            Some(_) => arguments.cell(&bound),
+            None => arguments.text(""),
+        }
+        arguments.text(once(rule, now));
+    }
+    arguments
 }
 
 pub(super) fn seed_arguments(

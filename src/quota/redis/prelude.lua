@@ -122,12 +122,13 @@ local function sum(counter, kind, window_start, field)
 end
 
 -- Gives back what a request's record holds: after its first member, counter, field and amount of each limit in turn. A cell
--- that was dropped meanwhile held nothing that counts.
+-- that was dropped meanwhile held nothing that counts; one that came back since never held this.
 local function lift(record)
   for i = 2, #record, 4 do
     local cell = cell_at(COUNTERS .. record[i], record[i + 1])
     if not cell.is_new then
       cell.reserved = minus(cell.reserved, { record[i + 2], record[i + 3] })
+      if exceeds(ZERO, cell.reserved) then cell.reserved = ZERO end
       change(cell)
     end
   end

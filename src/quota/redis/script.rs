@@ -23,6 +23,7 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) phase: Script,
     pub(super) renew: Script,
+    pub(super) forget: Script,
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
@@ -35,6 +36,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
         begin: script(include_str!("begin.lua")),
         phase: script(include_str!("phase.lua")),
         renew: script(include_str!("renew.lua")),
+        forget: script(include_str!("forget.lua")),
     }
 });
 

@@ -1,0 +1,282 @@
+//! How much of its limits a request holds: its worst case where that is cheap, else what such requests have needed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::allowance::Pricing;
+use super::{Allowance, Applicant, SaidBy, Served, habits};
+use crate::config::ReservationMode;
+use crate::dialect::{Dialect, Endpoint, splice};
+use crate::gateway::Gateway;
+use crate::ids::ModelName;
+use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
+use crate::plan::Measure;
+use crate::price::InputKinds;
+use crate::quota::{Bound, Demand, ReserveError};
+use crate::snapshot::Snapshot;
+
+/// An answer that would need more than this share of a limit is not reserved at its worst case.
+const WORST_CASE_SHARE: i128 = 50;
+/// A reservation holds no longer than a call can take, and somewhat more for its settlement.
+const SETTLE_TIME: SignedDuration = SignedDuration::from_secs(60);
+
+/// What was reserved.
+pub(super) struct Reserved {
+    pub(super) demand: Demand,
+    /// The maximum that must be sent along so that the reservation holds.
+    pub(super) capped: Option<u64>,
+    /// Or what is needed to hold a stream to it.
+    pub(super) allowance: Option<Box<Allowance>>,
+}
+
+/// Reserves for a request that is served in this way; `cap` is what a limit allows its output at most.
+pub(super) async fn reserve(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    applicant: &Applicant<'_>,
+    served: &Served,
+    bounds: &mut [Bound],
+    cap: Option<u64>,
+) -> Result<Reserved, ReserveError> {
+    let need = Need::new(snapshot, applicant, served, cap);
+    let open_at_most = SignedDuration::try_from(snapshot.longest_call())
+        .unwrap_or(SignedDuration::from_hours(1))
+        + SETTLE_TIME;
+    let expires = |now: Timestamp| now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
+    let (quota, id) = (&gateway.quota, applicant.id);
+
+    let generous = need.demand(need.extent.upper_bound(need.name), need.output_max);
+    if !need.locks_up(bounds, &generous) {
+        let now = Timestamp::now();
+        let mut reserved = quota
+            .reserve(id, bounds, &generous, now, expires(now))
+            .await;
+        if matches!(reserved, Err(ReserveError::Denied(_))) && fits(bounds, &generous) {
+            // It is not its size that is refused: a smaller one would not fit either.
+            reserved = quota
+                .reserve_or_wait(id, bounds, &generous, open_at_most, Timestamp::now)
+                .await;
+        }
+        match reserved {
+            Ok(()) => {
+                let more_may_come = need.said_by == SaidBy::Nobody
+                    && need.followed
+                    && bounds.iter().any(|bound| holds_output(&bound));
+                return Ok(Reserved {
+                    capped: None,
+                    allowance: more_may_come.then(|| need.allowance(bounds, &generous)),
+                    demand: generous,
+                });
+            }
+            Err(ReserveError::Denied(_)) if !fits(bounds, &generous) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // It did not fit, or would lock up too much: count the input, and bound the output.
+    let input = need.counted_input();
+    let usual = need.usual_output(gateway);
+    if let Some(roomy) = need
+        .roomy_output(bounds, input)
+        .filter(|most| *most > usual)
+    {
+        let demand = need.demand(input, roomy);
+        let now = Timestamp::now();
+        match quota.reserve(id, bounds, &demand, now, expires(now)).await {
+            Ok(()) => {
+                return Ok(Reserved {
+                    demand,
+                    capped: (roomy < need.output_max).then_some(roomy),
+                    allowance: None,
+                });
+            }
+            Err(ReserveError::Denied(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (mut output, mut tight) = (usual, need.demand(input, usual));
+    let mut reserved = quota
+        .reserve_or_wait(id, bounds, &tight, open_at_most, Timestamp::now)
+        .await;
+    if need.followed
+        && output > habits::LEAST
+        && matches!(&reserved, Err(ReserveError::Denied(denied)) if denied.settled)
+    {
+        // The rest of a limit is still good for a short answer.
+        (output, tight) = (habits::LEAST, need.demand(input, habits::LEAST));
+        let now = Timestamp::now();
+        reserved = quota.reserve(id, bounds, &tight, now, expires(now)).await;
+    }
+    reserved?;
+    let partial = need.adaptive && output < need.output_max;
+    let follows = need.followed && (partial || need.said_by == SaidBy::Nobody);
+    Ok(Reserved {
+        capped: (partial && !need.followed).then_some(output),
+        allowance: follows.then(|| need.allowance(bounds, &tight)),
+        demand: tight,
+    })
+}
+
+/// What a request may need.
+struct Need<'a> {
+    applicant: &'a Applicant<'a>,
+    served: &'a Served,
+    name: &'a str,
+    tokenizer: Tokenizer,
+    extent: Extent,
+    kinds: InputKinds,
+    choices: u64,
+    /// The most output tokens of one choice, and who says so.
+    output_max: u64,
+    said_by: SaidBy,
+    /// Whether less than the worst case may be reserved.
+    adaptive: bool,
+    /// Whether what the answer costs can be seen as it passes, and the answer be ended where its limits end.
+    followed: bool,
+}
+
+impl<'a> Need<'a> {
+    fn new(
+        snapshot: &Snapshot,
+        applicant: &'a Applicant<'a>,
+        served: &'a Served,
+        cap: Option<u64>,
+    ) -> Need<'a> {
+        let name = served.model.as_ref().map_or("", ModelName::as_str);
+        let extent = Extent::of(applicant.body);
+        let (most, said_by) = served.output_max(applicant);
+        let (output_max, said_by) = match cap {
+            // A limit's cap is sent along.
+            Some(cap) if cap < most || said_by == SaidBy::Nobody => {
+                (cap.min(most), SaidBy::PriceTable)
+            }
+            _ => (most, said_by),
+        };
+        let adaptive = snapshot.config.quota.mode == ReservationMode::Adaptive
+            && served.output_max(applicant).1 != SaidBy::Request;
+        Need {
+            applicant,
+            served,
+            name,
+            tokenizer: Tokenizer::for_model(name, served.price.as_ref().map(|price| &*price.entry)),
+            kinds: InputKinds {
+                cache_1h: applicant.dialect == Dialect::Anthropic
+                    && memchr::memmem::find(applicant.body, b"\"1h\"").is_some(),
+                audio: extent.audio_bytes > 0,
+                images: extent.images > 0,
+            },
+            extent,
+            choices: applicant.ask.choices.max(1),
+            output_max,
+            said_by,
+            adaptive,
+            followed: adaptive && can_be_followed(applicant, name),
+        }
+    }
+
+    fn demand(&self, input_tokens: u64, output: u64) -> Demand {
+        let output_tokens = output.saturating_mul(self.choices);
+        Demand {
+            cost: self.served.cost(input_tokens, output_tokens, self.kinds),
+            input_tokens,
+            output_tokens,
+        }
+    }
+
+    /// Whether a demand would take so much of a limit that others could not be served beside it.
+    fn locks_up(&self, bounds: &[Bound], demand: &Demand) -> bool {
+        self.adaptive
+            && bounds.iter().filter(holds_output).any(|bound| {
+                let units = demand.units(bound.rule.counter.on());
+                units.saturating_mul(WORST_CASE_SHARE) > bound.rule.max.units()
+            })
+    }
+
+    fn counted_input(&self) -> u64 {
+        let Applicant { endpoint, body, .. } = self.applicant;
+        upper_bound_input(endpoint, self.tokenizer, self.name, body)
+    }
+
+    /// What such requests have needed.
+    fn usual_output(&self, gateway: &Gateway) -> u64 {
+        if !self.adaptive {
+            return self.output_max;
+        }
+        let habit = self.served.habit(self.applicant);
+        let usual = habit.and_then(|habit| gateway.habits.usual(&habit));
+        usual.unwrap_or(habits::FIRST).min(self.output_max)
+    }
+
+    /// For an answer that cannot be followed, whose reservation is sent along as its maximum: the most that locks up little.
+    fn roomy_output(&self, bounds: &[Bound], input: u64) -> Option<u64> {
+        if !self.adaptive || self.followed {
+            return None;
+        }
+        let (least, most) = (self.demand(input, 0), self.demand(input, self.output_max));
+        let room = |bound: &Bound| {
+            let on = bound.rule.counter.on();
+            let share = bound.rule.max.units() / WORST_CASE_SHARE - least.units(on);
+            let whole = (most.units(on) - least.units(on)).max(1);
+            let tokens = i128::from(self.output_max).saturating_mul(share.max(0)) / whole;
+            u64::try_from(tokens).unwrap_or(u64::MAX)
+        };
+        let rooms = bounds.iter().filter(holds_output).map(room);
+        Some(rooms.fold(self.output_max, u64::min))
+    }
+
+    /// What holds a stream to what it has reserved.
+    fn allowance(&self, bounds: &[Bound], held: &Demand) -> Box<Allowance> {
+        let pricing = Pricing {
+            price: self
+                .served
+                .price
+                .clone()
+                .or_else(|| self.served.likely.clone()),
+            input_tokens: held.input_tokens,
+            kinds: self.kinds,
+            tier: self.served.tier.clone(),
+        };
+        let most = match self.said_by {
+            SaidBy::Nobody => u64::MAX,
+            _ => self.output_max.saturating_mul(self.choices),
+        };
+        Box::new(Allowance::new(
+            self.applicant.id,
+            bounds,
+            pricing,
+            self.tokenizer,
+            held.output_tokens,
+            most,
+        ))
+    }
+}
+
+/// Whether a demand has room on every limit that its size matters to, as they stood when they were last asked.
+fn fits(bounds: &[Bound], demand: &Demand) -> bool {
+    bounds
+        .iter()
+        .filter(|bound| {
+            let on = bound.rule.counter.on();
+            bound.enforced && !matches!(on, Measure::Requests | Measure::Concurrent)
+        })
+        .all(|bound| demand.units(bound.rule.counter.on()) <= bound.remaining())
+}
+
+fn holds_output(bound: &&Bound) -> bool {
+    bound.enforced
+        && matches!(
+            bound.rule.counter.on(),
+            Measure::Cost | Measure::Tokens | Measure::OutputTokens
+        )
+}
+
+fn can_be_followed(applicant: &Applicant<'_>, model: &str) -> bool {
+    let ask = applicant.ask;
+    let speaks = memchr::memmem::find(applicant.body, b"\"modalities\"").is_some();
+    let streams = matches!(
+        applicant.endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Messages
+            | Endpoint::Responses
+    );
+    streams && ask.stream && !ask.background && !speaks && !splice::may_think_unseen(model)
+}

@@ -1,0 +1,9 @@
+-- Forgets limits that are gone. Wants: number of limits, then of each: counter, its kind, field ('' for all of it), and the
+-- name under which its past use was booked.
+if tree[1] ~= epoch then return other_epoch() end
+for _ = 1, argument() do
+  local name, _, field, once = argument(), argument(), argument(), argument()
+  if field == '' then redis.call('DEL', COUNTERS .. name) else redis.call('HDEL', COUNTERS .. name, field) end
+  redis.call('DEL', prefix .. 'once:' .. once)
+end
+return { 'ok' }
