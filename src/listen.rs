@@ -319,3 +319,46 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_had_connected_before_the_stop_is_served() {
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            // Its handshake is the kernel's: nobody has accepted it yet.
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let request = b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n";
+            client.write_all(request).await.unwrap();
+            clients.push(client);
+        }
+        let connections = Connections::default();
+        connections.stop.cancel();
+        let listener = Listener {
+            socket,
+            certificates: None,
+            bounds: Bounds {
+                header_timeout: Duration::from_secs(5),
+                idle_timeout: Duration::from_secs(5),
+                header_bytes_max: 64 * 1024,
+            },
+            places: Arc::new(Semaphore::new(100)),
+            on_failure: Arc::new(|| {}),
+        };
+        let welcome = |_| |_| async { Response::new(Full::<Bytes>::from("served")) };
+        let serving = tokio::spawn(serve(listener, connections, welcome));
+        for mut client in clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("served"), "{answer}");
+        }
+        serving.await.unwrap();
+    }
+}

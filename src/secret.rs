@@ -118,3 +118,33 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_says_nothing_of_itself() {
+        let secret = Secret::new("hunter2".to_owned());
+        let sha256 = SecretSha256::of(b"hunter2");
+        let pepper = Pepper::new(b"pepper");
+        let said = format!(
+            "{secret:?} {sha256:?} {pepper:?} {:?}",
+            pepper.digest(&sha256)
+        );
+        assert_eq!(said, "Secret(…) SecretSha256(…) Pepper(…) KeyDigest(…)");
+    }
+
+    #[test]
+    fn a_key_has_another_digest_under_another_secret_and_none_is_its_plain_hash() {
+        let sha256 = SecretSha256::of(b"hunter2");
+        let (one, other) = (Pepper::new(b"one"), Pepper::new(b"other"));
+        assert_eq!(one.digest(&sha256), Pepper::new(b"one").digest(&sha256));
+        assert_ne!(one.digest(&sha256), other.digest(&sha256));
+        assert_ne!(one.digest(&sha256).0, sha256.0);
+        assert_eq!(
+            hex(&sha256.0),
+            "f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7"
+        );
+    }
+}

@@ -346,6 +346,7 @@ fn a_spool_that_is_full_refuses_new_requests_and_takes_the_ends_of_old_ones() {
     let mut open = Vec::new();
     let refused = loop {
         let entry = begun(open.len() as u64);
+        assert!(open.len() < 10_000, "it is never full");
         match ledger.begin(&entry) {
             Ok(()) => open.push(sample(open.len() as u64)),
             Err(error) => break error,

@@ -195,6 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn a_long_request_takes_its_turn_as_a_long_answer_does() {
+        let counter = Counter::new(CounterSettings {
+            working_max: 1,
+            waiting_max: 1,
+            timeout: Duration::from_millis(10),
+        });
+        let taken = Arc::clone(&counter.working).try_acquire_owned().unwrap();
+        let body =
+            serde_json::json!({"messages": [{"role": "user", "content": "word ".repeat(20_000)}]});
+        let body = Bytes::from(body.to_string());
+        let model = ModelName::from("gpt-4o");
+        let endpoint = Endpoint::ChatCompletions;
+        let counted = runtime().block_on(counter.input(&endpoint, tokenizer(), &model, &body));
+        assert_eq!(counted.source, UsageSource::Estimated);
+        assert_eq!(counter.overloads(), 1);
+        drop(taken);
+    }
+
+    #[test]
     fn a_short_text_needs_no_room() {
         let counter = Counter::new(CounterSettings::default());
         counter.waiting.close();

@@ -456,6 +456,15 @@ mod tests {
         assert_eq!(Extent::of(deep.as_bytes()).text_bytes, 1 << 20);
     }
 
+    #[test]
+    fn what_is_nested_deeper_than_any_api_needs_is_text() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(Extent::of(nested(DEPTH_MAX).as_bytes()).text_bytes, 0);
+        let deeper = nested(DEPTH_MAX + 1);
+        let extent = Extent::of(deeper.as_bytes());
+        assert_eq!(extent.text_bytes, deeper.len() as u64);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_measured(body in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -290,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_not_counted_for_a_bound() {
+        let tokenizer = Tokenizer::for_model("gpt-4o", None);
+        let bound = |words: usize| {
+            let body = json!({"messages": [{"role": "user", "content": "word ".repeat(words)}]});
+            let body = body.to_string();
+            let loose = Extent::of(body.as_bytes()).upper_bound("gpt-4o");
+            let endpoint = Endpoint::ChatCompletions;
+            let bound = upper_bound_input(&endpoint, tokenizer, "gpt-4o", body.as_bytes());
+            (bound, loose)
+        };
+        let (short, loose) = bound(1_000);
+        assert!(short < loose);
+        let (long, loose) = bound(4_000);
+        assert_eq!(long, loose);
+    }
+
+    #[test]
     fn text_beyond_the_cap_is_estimated() {
         let body = json!({"messages": [{"role": "user", "content": "a b c ".repeat(super::super::COUNTED_BYTES_MAX / 4)}]});
         let counted = count(Endpoint::ChatCompletions, "gpt-4o", body);
