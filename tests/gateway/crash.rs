@@ -1,11 +1,14 @@
 //! A killed process loses no entry and books none twice.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use weir::money::Money;
+
 use crate::support::{
-    ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
+    ACME, Body, CHAT, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
 };
 
 /// Rounds of load and kill; the long form of this test sets more.
@@ -28,10 +31,12 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
     .await;
     let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
     let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let sent = Arc::new(AtomicUsize::new(0));
     for _ in 0..rounds() {
         let mut load = tokio::task::JoinSet::new();
         for number in 0..8 {
             let (client, seen) = (Client::new(gateway.address, "sk-acme"), Arc::clone(&seen));
+            let sent = Arc::clone(&sent);
             load.spawn(async move {
                 let body = if number % 2 == 0 {
                     CHAT.to_owned()
@@ -39,6 +44,7 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
                     CHAT.replacen('{', "{\"stream\":true,", 1)
                 };
                 loop {
+                    sent.fetch_add(1, Ordering::Relaxed);
                     let Ok(response) = client
                         .start("/v1/chat/completions", body.clone(), &[])
                         .await
@@ -75,6 +81,20 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
         times.values().all(|times| *times == 1),
         "an entry stands twice"
     );
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(
+        entries.len() <= sent,
+        "{} entries of {sent} requests",
+        entries.len()
+    );
+    let margin: serde_json::Value =
+        serde_json::from_str(&gateway.run(&["margin", "--format", "json"])).unwrap();
+    let cost: Money = entries
+        .iter()
+        .map(|entry| Money::parse(entry["cost_usd"].as_str().unwrap()).unwrap())
+        .sum();
+    assert_eq!(margin["total"]["requests"], entries.len(), "{margin}");
+    assert_eq!(margin["total"]["cost_usd"], cost.to_string(), "{margin}");
     let seen = seen.lock().unwrap();
     let missing = seen
         .iter()
@@ -105,6 +125,31 @@ async fn each_answer_seen_to_its_end_has_one_entry_after_kills_at_random_moments
         seen.len(),
         entries.len()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_was_asked_before_a_kill_is_booked_with_the_cost_that_was_foreseen() {
+    let upstream = Upstream::start(|_| Reply {
+        status: 200,
+        headers: vec![],
+        body: Body::Silence,
+    })
+    .await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    let asking = tokio::spawn(async move { client.start("/v1/chat/completions", CHAT, &[]).await });
+    // From the moment at which the upstream has the request it may cost something, so the journal must know it by then.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while upstream.asked().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "it is not asked");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    gateway.kill_and_restart().await;
+    assert!(asking.await.unwrap().is_err());
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["outcome"], "interrupted", "{entry}");
+    assert_eq!(entry["usage_source"], "estimated", "{entry}");
+    assert_ne!(entry["cost_usd"], "0.00", "{entry}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,6 +125,8 @@ async fn a_stopping_gateway_finishes_what_it_began_and_exits_with_0() {
         gateway.client().post("/v1/chat/completions", CHAT).await;
     }
     assert_eq!(gateway.stop().await, Some(0));
+    let journals = std::fs::read_dir(gateway.directory().join("weir.journal")).unwrap();
+    assert_eq!(journals.count(), 0, "everything is in the database");
     assert_eq!(gateway.ledger().len(), 20);
 }
 
@@ -203,4 +205,26 @@ async fn a_client_that_leaves_before_its_request_could_be_sent_is_not_charged() 
     );
     assert_eq!(entry["cost_usd"], "0.00");
     drop((waiting, listener));
+
+async fn a_stopping_gateway_settles_what_its_clients_have_left() {
+    let word: Vec<Vec<u8>> = chat_chunks(&["word"], None)
+        .into_iter()
+        .take(1)
+        .map(String::into_bytes)
+        .collect();
+    let upstream = Upstream::start(move |_| Reply::stream(Body::Hangs(word.clone()))).await;
+    let slow = config(&upstream, ACME).replace("[admin]", "drain_after_close = \"1s\"\n[admin]");
+    let mut gateway = Gateway::start(&slow).await;
+    let mut answer = gateway
+        .client()
+        .start("/v1/chat/completions", streamed(), &[])
+        .await
+        .unwrap();
+    answer.frame().await;
+    drop(answer);
+    // The gateway is told to stop while it still reads on.
+    assert_eq!(gateway.stop().await, Some(0));
+    let entries = gateway.ledger();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["outcome"], "client_closed", "{}", entries[0]);
 }

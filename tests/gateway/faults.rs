@@ -1,6 +1,7 @@
 //! A machine that fails in parts: the gateway never hangs, never serves what it cannot record, and says what is wrong.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::support::raw::Raw;
@@ -30,16 +31,8 @@ const SMALL_DISK: [&str; 5] = [
     "mkdir -p DIRECTORY/disk && mount -t tmpfs -o size=6m tmpfs DIRECTORY/disk && exec \"$0\" \"$@\"",
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
-    if !misfortune::can_mount() {
-        return;
-    }
-    let upstream = quick().await;
-    let gateway = Gateway::start_under(&SMALL_DISK, &on_a_small_disk(&upstream)).await;
-    let client = gateway.client();
-    let admin = Client::new(gateway.admin, "");
-    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+/// Leaves no byte free on the gateway's disk; the file that takes the room.
+fn fill_the_disk(gateway: &Gateway) -> PathBuf {
     // The disk is the gateway's alone; this is how another process sees it.
     let disk = PathBuf::from(format!(
         "/proc/{}/root{}/disk",
@@ -58,6 +51,95 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
             bytes /= 2;
         }
     }
+    ballast
+}
+
+/// Completed entries in the database and the journals, as the command line finds them on the gateway's disk.
+fn completed_on_its_disk(gateway: &Gateway) -> usize {
+    let exported = std::process::Command::new("nsenter")
+        .args([
+            "-t",
+            &gateway.process_id().to_string(),
+            "-U",
+            "-m",
+            "--preserve-credentials",
+        ])
+        .arg(env!("CARGO_BIN_EXE_weir"))
+        .args(["ledger", "export", "-c"])
+        .arg(gateway.directory().join("weir.toml"))
+        .output()
+        .unwrap();
+    assert!(
+        exported.status.success(),
+        "{}",
+        String::from_utf8_lossy(&exported.stderr)
+    );
+    let lines = String::from_utf8(exported.stdout).unwrap();
+    lines
+        .lines()
+        .filter(|line| line.contains("\"outcome\":\"completed\""))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_when_the_disk_fills_up_ends_and_is_recorded_on_the_full_disk() {
+    if !misfortune::can_mount() {
+        return;
+    }
+    let (tell, told) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::start(move |asked| match asked.json()["user"] == "slow" {
+        true => Reply {
+            body: Body::When(told.clone(), chat_answer(1, 1).into_bytes()),
+            ..Reply::json(200, "")
+        },
+        false => Reply::json(200, chat_answer(1, 1)),
+    })
+    .await;
+    let gateway = Gateway::start_under(&SMALL_DISK, &on_a_small_disk(&upstream)).await;
+    const OPEN: usize = 64;
+    let mut open = tokio::task::JoinSet::new();
+    for _ in 0..OPEN {
+        let client = gateway.client();
+        let slow = CHAT.replace("\"messages\"", "\"user\":\"slow\",\"messages\"");
+        open.spawn(async move { client.post(CHAT_PATH, slow).await.status });
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while upstream.asked().len() < OPEN {
+        assert!(Instant::now() < deadline, "they are not asked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fill_the_disk(&gateway);
+    // Others take all the room that is left; what the open ones need is not for them.
+    let client = gateway.client();
+    let (mut served, mut in_a_row) = (0, 0);
+    while in_a_row < 10 {
+        match client.post(CHAT_PATH, CHAT).await.status.as_u16() {
+            200 => (served, in_a_row) = (served + 1, 0),
+            status => {
+                assert_eq!(status, 503);
+                in_a_row += 1;
+            }
+        }
+    }
+    tell.send(true).unwrap();
+    for status in open.join_all().await {
+        assert_eq!(status, 200);
+    }
+    // Nothing was freed: they are in the journal, and a kill at this moment would lose none.
+    assert_eq!(completed_on_its_disk(&gateway), served + OPEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
+    if !misfortune::can_mount() {
+        return;
+    }
+    let upstream = quick().await;
+    let gateway = Gateway::start_under(&SMALL_DISK, &on_a_small_disk(&upstream)).await;
+    let client = gateway.client();
+    let admin = Client::new(gateway.admin, "");
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    let ballast = fill_the_disk(&gateway);
     // Now and then one more fits into the room that an earlier one gave back; in the end none does.
     let (mut served, mut in_a_row) = (1, 0);
     while in_a_row < 10 {
@@ -98,29 +180,7 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
     served += 1;
     let deadline = Instant::now() + Duration::from_secs(20);
     let completed = loop {
-        let exported = std::process::Command::new("nsenter")
-            .args([
-                "-t",
-                &gateway.process_id().to_string(),
-                "-U",
-                "-m",
-                "--preserve-credentials",
-            ])
-            .arg(env!("CARGO_BIN_EXE_weir"))
-            .args(["ledger", "export", "-c"])
-            .arg(gateway.directory().join("weir.toml"))
-            .output()
-            .unwrap();
-        assert!(
-            exported.status.success(),
-            "{}",
-            String::from_utf8_lossy(&exported.stderr)
-        );
-        let lines = String::from_utf8(exported.stdout).unwrap();
-        let completed = lines
-            .lines()
-            .filter(|line| line.contains("\"outcome\":\"completed\""))
-            .count();
+        let completed = completed_on_its_disk(&gateway);
         if completed >= served || Instant::now() > deadline {
             break completed;
         }
@@ -177,13 +237,17 @@ async fn a_database_that_is_none_refuses_the_start_and_says_so() {
 async fn a_damaged_journal_loses_what_is_damaged_and_nothing_else() {
     let upstream = quick().await;
     let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    // Nothing reaches the database, so that the journal alone has what is damaged.
+    let held = rusqlite::Connection::open(gateway.directory().join("weir.db")).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut ids = Vec::new();
     for _ in 0..40 {
         let answer = gateway.client().post(CHAT_PATH, CHAT).await;
         ids.push(answer.header("x-weir-request-id").unwrap().to_owned());
     }
     gateway.kill().await;
-    // As if nothing had reached the database, and one page of the journal had not reached the disk.
+    drop(held);
+    // One page of the journal had not reached the disk.
     for name in ["weir.db", "weir.db-wal", "weir.db-shm"] {
         let _ = std::fs::remove_file(gateway.directory().join(name));
     }
@@ -219,6 +283,8 @@ async fn a_damaged_journal_loses_what_is_damaged_and_nothing_else() {
     );
     assert!(missing <= 3, "{missing} entries lost");
     assert!(gateway.said().contains("damaged"), "{}", gateway.said());
+    let events = gateway.metrics().await;
+    assert!(events.contains("event=\"journal_damaged\""), "{events}");
     assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
 }
 
@@ -270,6 +336,49 @@ async fn clients_cannot_take_the_files_that_requests_need() {
     assert_eq!(answer.expect("newcomers get their turn").status, 200);
     drop(idle);
     assert_eq!(gateway.ledger_of(served + 1).await.len(), served + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
+    let upstream = quick().await;
+    let gateway = Gateway::start_under(
+        &["sh", "-c", "ulimit -S -n 120; exec \"$0\" \"$@\""],
+        &config(&upstream, ACME),
+    )
+    .await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.process_id())).unwrap();
+    let files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let files: Vec<&str> = files.unwrap().split_whitespace().collect();
+    assert_eq!(
+        files[0], files[1],
+        "the soft limit is the hard one: {files:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_back_during_a_request_turns_no_time_round() {
+    let clock: Arc<OnceLock<PathBuf>> = Arc::default();
+    let steps = Arc::clone(&clock);
+    let upstream = Upstream::start(move |_| {
+        // An hour back, between the request and its answer.
+        std::fs::write(steps.get().unwrap(), "-3600").unwrap();
+        Reply::json(200, chat_answer(1, 1))
+    })
+    .await;
+    let Some(wrapper) = misfortune::under(&["MISFORTUNE_CLOCK=DIRECTORY/clock"]) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let gateway = Gateway::start_under(&wrapper, &config(&upstream, ACME)).await;
+    clock.set(gateway.directory().join("clock")).unwrap();
+    std::fs::write(clock.get().unwrap(), "0").unwrap();
+    assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
+    let entry = &gateway.ledger_of(1).await[0];
+    let time = |name: &str| -> jiff::Timestamp { entry[name].as_str().unwrap().parse().unwrap() };
+    assert!(time("ended_at") >= time("started_at"), "{entry}");
+    assert!(entry["duration_ms"].as_u64().unwrap() < 60_000, "{entry}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

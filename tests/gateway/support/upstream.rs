@@ -59,6 +59,8 @@ pub enum Body {
     Nothing,
     /// As `Whole`, after so long.
     Later(std::time::Duration, Vec<u8>),
+    /// As `Whole`, once it is told to.
+    When(tokio::sync::watch::Receiver<bool>, Vec<u8>),
     /// As `Pieces`, with so long a pause before each.
     Paced(std::time::Duration, Vec<Vec<u8>>),
     /// The rest of the head and all that follows, as it is; then the connection is closed.
@@ -223,6 +225,14 @@ async fn send(stream: &mut TcpStream, reply: Reply, left: &tokio::sync::Notify) 
         }
         Body::Later(pause, body) => {
             tokio::time::sleep(pause).await;
+            head += &format!("content-length: {}\r\n\r\n", body.len());
+            let whole = [head.as_bytes(), &body].concat();
+            return stream.write_all(&whole).await.is_ok();
+        }
+        Body::When(mut told, body) => {
+            if told.wait_for(|told| *told).await.is_err() {
+                return false;
+            }
             head += &format!("content-length: {}\r\n\r\n", body.len());
             let whole = [head.as_bytes(), &body].concat();
             return stream.write_all(&whole).await.is_ok();
