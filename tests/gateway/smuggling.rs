@@ -65,6 +65,10 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
             )) + &plain,
         ),
         (
+            "TE with a space before the colon, and chunks",
+            head("Transfer-Encoding : chunked\r\n") + &wrapped,
+        ),
+        (
             "TE with a tab in its value",
             head(&format!(
                 "Transfer-Encoding:\tchunked\r\nContent-Length: {whole}\r\n"
@@ -153,6 +157,11 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
             head("Transfer-Encoding: chunked\r\n") + &format!("{short:x}\n{CHAT}\n0\n\n{HIDDEN}"),
         ),
         (
+            "a chunk size that ends with a bare LF",
+            head("Transfer-Encoding: chunked\r\n")
+                + &format!("{short:x}\n{CHAT}\r\n0\r\n\r\n{HIDDEN}"),
+        ),
+        (
             "a bare CR in a chunk extension",
             head("Transfer-Encoding: chunked\r\n")
                 + &format!("{short:x};a\rb\r\n{CHAT}\r\n0\r\n\r\n{HIDDEN}"),
@@ -189,6 +198,16 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
             ),
         ),
     ];
+    // These have one meaning only, and go on in one plain form; all others are refused, whoever might understand them.
+    let passed_on = [
+        "CL.TE",
+        "TE.CL",
+        "TE with a tab in its value",
+        "an upgrade",
+        "an upgrade to HTTP/2",
+        "Connection that names Content-Length",
+        "Connection that names Host and the key",
+    ];
     // Pipelined requests are two by right: only these may show the hidden one, as one of their own.
     let two_by_right = ["an upgrade"];
     for (name, bytes) in &attacks {
@@ -197,6 +216,15 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
         raw.send(bytes).await;
         let heard = raw.hear(QUIET).await;
         let asked = upstream.asked().split_off(before);
+        if passed_on.contains(name) {
+            let first = asked.first().map(|asked| asked.body.as_slice());
+            assert_eq!(first, Some(CHAT.as_bytes()), "{name}: {}", heard.text());
+        } else {
+            let status = if *name == "CONNECT" { 404 } else { 400 };
+            assert_eq!(heard.statuses(), [status], "{name}: {}", heard.text());
+            assert!(heard.closed, "{name}");
+            assert!(asked.is_empty(), "{name}: {asked:?}");
+        }
         let hidden = asked
             .iter()
             .filter(|asked| asked.path.contains("hidden"))
@@ -219,7 +247,12 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
                 .iter()
                 .filter(|(name, _)| name == "content-length" || name == "transfer-encoding")
                 .collect();
-            assert_eq!(framing.len(), 1, "{name}: {framing:?}");
+            let whole = ("content-length".to_owned(), asked.body.len().to_string());
+            assert_eq!(framing, [&whole], "{name}");
+            for (header, _) in &asked.headers {
+                let token = header.bytes().all(|byte| byte.is_ascii_graphic());
+                assert!(token, "{name}: {header:?} was folded");
+            }
             assert_eq!(
                 asked.header("host"),
                 Some(upstream.host().as_str()),
@@ -244,6 +277,19 @@ async fn no_way_to_frame_a_request_hides_a_second_one() {
     }
     let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
     assert_eq!(answer.status, 200, "the gateway still serves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_upstream_is_asked_to_say_what_it_was_sent() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    // An upstream that obeyed would answer with its own key among the headers that it got.
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.send("TRACE /v1/files HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer sk-acme\r\n\r\n")
+        .await;
+    let heard = raw.hear_until("error", Duration::from_secs(3)).await;
+    assert_eq!(heard.statuses(), [405], "{}", heard.text());
+    assert!(upstream.asked().is_empty(), "{:?}", upstream.asked());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,13 +365,19 @@ async fn a_path_that_another_server_may_read_differently_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_from_a_client_cannot_become_headers_or_lines_anywhere() {
-    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    // It says of itself that it is whatever it was asked for.
+    let upstream = Upstream::start(|asked| {
+        let model = asked.json()["model"].to_string();
+        Reply::json(200, chat_answer(1, 1).replace("\"gpt-4o-mini\"", &model))
+    })
+    .await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;
     let client = gateway.client();
     for model in [
         "a\\r\\nX-Injected: 1",
         "a\\u0000b",
         "\\u2028x",
+        "</script>\\u0022{a=\\u0022b\\u0022} 1",
         "</script>\\u0022{a=\\u0022b\\u0022} 1\\nweir_x 1",
     ] {
         let body = CHAT.replace("gpt-4o-mini", model);
