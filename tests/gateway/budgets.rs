@@ -255,4 +255,15 @@ async fn who_asks_for_the_cheaper_model_has_what_others_are_given() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("x-weir-downgraded-to"), downgraded, "{model}");
     }
+
+async fn a_request_for_several_answers_must_have_room_for_all_of_them() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let limit = account("on = \"output_tokens\"\nmax = 1000\nper = \"month\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    for (count, status) in [("\"n\":3", 200), ("\"n\":4", 429), ("\"best_of\":4", 429)] {
+        let body = format!(r#"{{"model":"gpt-4o-mini","max_tokens":300,{count},"messages":[]}}"#);
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.status, status, "{count}: {}", answer.text());
+    }
+    assert_eq!(upstream.asked().len(), 1);
 }

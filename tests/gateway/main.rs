@@ -36,3 +36,4 @@ mod smuggling;
 mod soak;
 mod sums;
 mod takeover;
+mod webhooks;

@@ -61,6 +61,26 @@ async fn each_mistake_has_its_status_and_code_and_a_known_callers_are_in_the_led
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_nothing_from_its_end_on_and_nothing_from_elsewhere() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let keys = |more: &str| {
+        let key = format!("secret = \"sk-acme\", {more} }}");
+        ACME.replacen("secret = \"sk-acme\" }", &key, 1)
+    };
+    for (more, status) in [
+        ("expires_at = 2026-01-02T00:00:00Z", 401),
+        ("expires_at = 2999-01-01T00:00:00Z", 200),
+        ("networks = [\"192.0.2.0/24\"]", 403),
+        ("networks = [\"127.0.0.0/8\"]", 200),
+    ] {
+        let gateway = Gateway::start(&config(&upstream, &keys(more))).await;
+        let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+        assert_eq!(answer.status, status, "{more}: {}", answer.text());
+    }
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn anthropics_clients_get_anthropics_errors() {
     let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;

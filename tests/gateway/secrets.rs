@@ -58,17 +58,37 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
             .get("/api/v1/keys")
             .await,
     );
-    // A configuration with a mistake beside the secrets is quoted in the log, and refused.
-    gateway.rewrite(&text.replace("price = \"200.00\"", "price = 200.00\nsecret = \"sk-acme\""));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while gateway.metric("weir_config_reloads_total").await < 1.0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the change was not seen"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    // Configurations with a mistake beside the secrets are quoted in the log, and refused: one that is no TOML, and one
+    // that is.
+    let mistakes = [
+        text.replace("secret = \"sk-acme\"", "secret = \"sk-acme"),
+        text.replace("price = \"200.00\"", "price = 200.00\nsecret = \"sk-acme\""),
+    ];
+    for (refused, mistake) in (1..).zip(&mistakes) {
+        gateway.rewrite(mistake);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while gateway.metric("weir_config_reloads_total").await < f64::from(refused) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the change was not seen"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
     gateway.rewrite(&text);
+    // A key made by hand is kept in the store: only as a digest under the store's own secret, so that guesses at a key
+    // that somebody chose cannot be tried on a copy of the tables.
+    let made = gateway.run(&["key", "create", "--account", "acme", "--id", "by-hand"]);
+    let by_hand = made.trim().to_owned();
+    let holder = Client::new(gateway.address, &by_hand);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while holder.post("/v1/chat/completions", CHAT).await.status != 200 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the key does not hold"
+        );
+    }
+    let unkeyed = weir::secret::SecretSha256::of(by_hand.as_bytes());
     assert_eq!(gateway.stop().await, Some(0));
 
     let mut shown: Vec<(String, Vec<u8>)> = vec![("the log".into(), gateway.said().into_bytes())];
@@ -103,16 +123,18 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
         "the log was not at its most talkative"
     );
     for (place, bytes) in &shown {
-        for secret in SECRETS {
-            let found = bytes
-                .windows(secret.len())
-                .any(|window| window == secret.as_bytes());
+        // Half a key is as bad as a whole one.
+        for secret in SECRETS.into_iter().chain([&by_hand[..32]]) {
             assert!(
-                !found,
+                !holds(bytes, secret.as_bytes()),
                 "{secret} stands in {place}: {}",
                 around(bytes, secret)
             );
         }
+        assert!(
+            !holds(bytes, &unkeyed.0),
+            "a plain digest stands in {place}"
+        );
     }
     for asked in upstream.asked() {
         let credentials = asked
@@ -131,6 +153,10 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
         shown.len(),
         shown.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
     );
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 fn around(bytes: &[u8], secret: &str) -> String {
