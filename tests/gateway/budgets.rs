@@ -255,7 +255,9 @@ async fn who_asks_for_the_cheaper_model_has_what_others_are_given() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(answer.header("x-weir-downgraded-to"), downgraded, "{model}");
     }
+}
 
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_for_several_answers_must_have_room_for_all_of_them() {
     let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
     let limit = account("on = \"output_tokens\"\nmax = 1000\nper = \"month\"");

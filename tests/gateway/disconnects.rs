@@ -205,7 +205,9 @@ async fn a_client_that_leaves_before_its_request_could_be_sent_is_not_charged() 
     );
     assert_eq!(entry["cost_usd"], "0.00");
     drop((waiting, listener));
+}
 
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_gateway_settles_what_its_clients_have_left() {
     let word: Vec<Vec<u8>> = chat_chunks(&["word"], None)
         .into_iter()

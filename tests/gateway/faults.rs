@@ -285,6 +285,15 @@ async fn a_damaged_journal_loses_what_is_damaged_and_nothing_else() {
     assert!(gateway.said().contains("damaged"), "{}", gateway.said());
     let events = gateway.metrics().await;
     assert!(events.contains("event=\"journal_damaged\""), "{events}");
+    for (name, text) in [
+        ("notes.txt", "not a journal"),
+        (
+            "foreign.foreign/0000000001.journal",
+            "weirlog9 from the future",
+        ),
+    ] {
+        assert_eq!(std::fs::read_to_string(root.join(name)).unwrap(), text);
+    }
     assert_eq!(gateway.client().post(CHAT_PATH, CHAT).await.status, 200);
 }
 

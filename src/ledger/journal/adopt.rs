@@ -18,6 +18,8 @@ use crate::ledger::store::StoreError;
 const LOCK: &str = "lock";
 /// The mark of a directory whose lock is not held yet.
 const UNBORN: &str = ".new";
+/// The mark of a directory that holds what this version cannot read.
+const FOREIGN: &str = ".foreign";
 const BIRTH_TIME_MAX: Duration = Duration::from_secs(60);
 /// How many entries are given to the store at once.
 const BATCH: usize = 1000;
@@ -88,7 +90,7 @@ pub(in crate::ledger) fn abandoned(root: &Path) -> io::Result<Vec<Abandoned>> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(root)? {
         let directory = item?.path();
-        if is_being_born(&directory) {
+        if is_being_born(&directory) || directory.to_string_lossy().ends_with(FOREIGN) {
             continue;
         }
         let Ok(lock) = File::open(directory.join(LOCK)) else {
@@ -124,7 +126,8 @@ fn is_being_born(directory: &Path) -> bool {
 }
 
 impl Abandoned {
-    /// Gives everything in it to the store and deletes it. May be repeated after a failure: the store knows ids.
+    /// Gives everything in it to the store and deletes it; what is not ours is left where it is, under a name that says so.
+    /// May be repeated after a failure: the store knows ids.
     ///
     /// # Errors
     /// The store's; a journal that cannot be read is reported as [`StoreError::Unavailable`] too: it stays where it is.
@@ -169,7 +172,17 @@ impl Abandoned {
             recovery.interrupted += intake.recover(&batch)?;
         }
         intake.store().make_durable()?;
-        remove(&self.directory).map_err(unreadable)?;
+        if survey.is_foreign {
+            let mut aside = self.directory.clone().into_os_string();
+            aside.push(FOREIGN);
+            std::fs::rename(&self.directory, &aside).map_err(unreadable)?;
+            tracing::error!(
+                directory = %aside.display(),
+                "a journal of another version, or somebody else's files, is left alone: the version that wrote it can book what is in it"
+            );
+        } else {
+            remove(&self.directory).map_err(unreadable)?;
+        }
         Ok(recovery)
     }
 

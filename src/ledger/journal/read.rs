@@ -92,6 +92,8 @@ pub(super) struct Survey {
     pub(super) open: HashMap<RequestId, Position>,
     /// Torn or damaged bytes that were passed over.
     pub(super) damaged_bytes: u64,
+    /// Whether a file in it is none of ours: another version's, or somebody else's.
+    pub(super) is_foreign: bool,
 }
 
 pub(super) fn survey(directory: &Path) -> io::Result<Survey> {
@@ -102,7 +104,9 @@ pub(super) fn survey(directory: &Path) -> io::Result<Survey> {
     for number in survey.segments.clone() {
         let bytes = std::fs::read(segment::path(directory, number))?;
         let Some(mut records) = Records::of_file(&bytes) else {
-            survey.damaged_bytes += bytes.iter().filter(|byte| **byte != 0).count() as u64;
+            let unknown = bytes.iter().filter(|byte| **byte != 0).count() as u64;
+            survey.damaged_bytes += unknown;
+            survey.is_foreign |= unknown > 0;
             continue;
         };
         for record in records.by_ref() {
