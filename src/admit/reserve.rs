@@ -7,11 +7,11 @@ use super::{Allowance, Applicant, SaidBy, Served, habits};
 use crate::config::ReservationMode;
 use crate::dialect::{Dialect, Endpoint, splice};
 use crate::gateway::Gateway;
-use crate::ids::ModelName;
+use crate::ids::{ModelName, RequestId};
 use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
 use crate::plan::Measure;
 use crate::price::InputKinds;
-use crate::quota::{Bound, Demand, ReserveError};
+use crate::quota::{Bound, Demand, Quota, ReserveError};
 use crate::snapshot::Snapshot;
 
 /// An answer that would need more than this share of a limit is not reserved at its worst case.
@@ -41,35 +41,20 @@ pub(super) async fn reserve(
     let open_at_most = SignedDuration::try_from(snapshot.longest_call())
         .unwrap_or(SignedDuration::from_hours(1))
         + SETTLE_TIME;
-    let expires = |now: Timestamp| now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
     let (quota, id) = (&gateway.quota, applicant.id);
 
     let generous = need.demand(need.extent.upper_bound(need.name), need.output_max);
-    if !need.locks_up(bounds, &generous) {
-        let now = Timestamp::now();
-        let mut reserved = quota
-            .reserve(id, bounds, &generous, now, expires(now))
-            .await;
-        if matches!(reserved, Err(ReserveError::Denied(_))) && fits(bounds, &generous) {
-            // It is not its size that is refused: a smaller one would not fit either.
-            reserved = quota
-                .reserve_or_wait(id, bounds, &generous, open_at_most, Timestamp::now)
-                .await;
-        }
-        match reserved {
-            Ok(()) => {
-                let more_may_come = need.said_by == SaidBy::Nobody
-                    && need.followed
-                    && bounds.iter().any(|bound| holds_output(&bound));
-                return Ok(Reserved {
-                    capped: None,
-                    allowance: more_may_come.then(|| need.allowance(bounds, &generous)),
-                    demand: generous,
-                });
-            }
-            Err(ReserveError::Denied(_)) if !fits(bounds, &generous) => {}
-            Err(error) => return Err(error),
-        }
+    if !need.locks_up(bounds, &generous)
+        && reserve_whole(quota, id, bounds, &generous, open_at_most).await?
+    {
+        let more_may_come = need.said_by == SaidBy::Nobody
+            && need.followed
+            && bounds.iter().any(|bound| holds_output(&bound));
+        return Ok(Reserved {
+            capped: None,
+            allowance: more_may_come.then(|| need.allowance(bounds, &generous)),
+            demand: generous,
+        });
     }
     // It did not fit, or would lock up too much: count the input, and bound the output.
     let input = need.counted_input();
@@ -79,17 +64,12 @@ pub(super) async fn reserve(
         .filter(|most| *most > usual)
     {
         let demand = need.demand(input, roomy);
-        let now = Timestamp::now();
-        match quota.reserve(id, bounds, &demand, now, expires(now)).await {
-            Ok(()) => {
-                return Ok(Reserved {
-                    demand,
-                    capped: (roomy < need.output_max).then_some(roomy),
-                    allowance: None,
-                });
-            }
-            Err(ReserveError::Denied(_)) => {}
-            Err(error) => return Err(error),
+        if reserve_whole(quota, id, bounds, &demand, open_at_most).await? {
+            return Ok(Reserved {
+                demand,
+                capped: (roomy < need.output_max).then_some(roomy),
+                allowance: None,
+            });
         }
     }
     let (mut output, mut tight) = (usual, need.demand(input, usual));
@@ -103,7 +83,8 @@ pub(super) async fn reserve(
         // The rest of a limit is still good for a short answer.
         (output, tight) = (habits::LEAST, need.demand(input, habits::LEAST));
         let now = Timestamp::now();
-        reserved = quota.reserve(id, bounds, &tight, now, expires(now)).await;
+        let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
+        reserved = quota.reserve(id, bounds, &tight, now, expires).await;
     }
     reserved?;
     let partial = need.adaptive && output < need.output_max;
@@ -113,6 +94,30 @@ pub(super) async fn reserve(
         allowance: follows.then(|| need.allowance(bounds, &tight)),
         demand: tight,
     })
+}
+
+/// Reserves a demand, and waits where it is not its size that is refused: a smaller one would not fit either. `false` where it
+/// is too large.
+async fn reserve_whole(
+    quota: &Quota,
+    id: RequestId,
+    bounds: &mut [Bound],
+    demand: &Demand,
+    open_at_most: SignedDuration,
+) -> Result<bool, ReserveError> {
+    let now = Timestamp::now();
+    let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
+    let mut reserved = quota.reserve(id, bounds, demand, now, expires).await;
+    if matches!(reserved, Err(ReserveError::Denied(_))) && fits(bounds, demand) {
+        reserved = quota
+            .reserve_or_wait(id, bounds, demand, open_at_most, Timestamp::now)
+            .await;
+    }
+    match reserved {
+        Ok(()) => Ok(true),
+        Err(ReserveError::Denied(_)) if !fits(bounds, demand) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a request may need.
@@ -270,7 +275,6 @@ fn holds_output(bound: &&Bound) -> bool {
 
 fn can_be_followed(applicant: &Applicant<'_>, model: &str) -> bool {
     let ask = applicant.ask;
-    let speaks = memchr::memmem::find(applicant.body, b"\"modalities\"").is_some();
     let streams = matches!(
         applicant.endpoint,
         Endpoint::ChatCompletions
@@ -278,5 +282,10 @@ fn can_be_followed(applicant: &Applicant<'_>, model: &str) -> bool {
             | Endpoint::Messages
             | Endpoint::Responses
     );
-    streams && ask.stream && !ask.background && !speaks && !splice::may_think_unseen(model)
+    // The body may be large: it is looked through last.
+    streams
+        && ask.stream
+        && !ask.background
+        && !splice::may_think_unseen(model)
+        && memchr::memmem::find(applicant.body, b"\"modalities\"").is_none()
 }
