@@ -80,6 +80,12 @@ impl Changes<'_> {
                 id: id.to_string(),
             });
         }
+        if new.expires_at.is_some_and(|at| at <= Timestamp::now()) {
+            return Err(unfit(
+                "expires_at",
+                "that lies in the past: the key would never work",
+            ));
+        }
         let mut models = new.models.iter();
         if let Some(model) = models.find(|model| !(1..=256).contains(&model.len())) {
             return Err(unfit(

@@ -295,3 +295,20 @@ fn a_gateway_whose_file_did_not_change_leaves_another_gateway_s_new_price_alone(
     let halves = Money::from_usd(10) + Money::from_usd(31);
     assert_eq!(revenue(&office, march.0, march.1), halves);
 }
+
+#[test]
+fn a_key_that_ended_before_it_was_made_is_refused() {
+    let office = Office::new();
+    let create = |expires_at: Timestamp| {
+        let new = NewKey {
+            account: "acme".to_owned(),
+            expires_at: Some(expires_at),
+            ..NewKey::default()
+        };
+        office.change(|changes| changes.create_key(new))
+    };
+    let hour = jiff::SignedDuration::from_hours(1);
+    let refused = create(Timestamp::now() - hour).unwrap_err().to_string();
+    assert!(refused.contains("in the past"), "{refused}");
+    assert!(create(Timestamp::now() + hour).is_ok());
+}

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use comfy_table::{Table, presets};
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
@@ -11,6 +12,8 @@ use crate::account::Directory;
 use crate::changes::{AccountPatch, NewAccount};
 use crate::config::Config;
 use crate::ids::AccountId;
+use crate::margin::Books;
+use crate::margin::books::AccountBook;
 use crate::money::Money;
 use crate::plan::Account;
 
@@ -86,7 +89,10 @@ pub enum Format {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
-    let desk = Desk::open(config)?;
+    let desk = match command {
+        AccountCommand::List { .. } => Desk::open(config)?,
+        _ => Desk::open_or_make(config)?,
+    };
     let changes = desk.changes(config);
     match command {
         AccountCommand::Create {
@@ -135,11 +141,31 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
         AccountCommand::Refund { id, amount } => {
             let money =
                 Money::parse(&amount).map_err(|error| Failure(format!("{amount}: {error}")))?;
-            changes.refund(&id, money)?;
+            let at = changes.refund(&id, money)?;
             println!("account {id} was paid back ${money}");
+            // A plan in a currency without rates cannot be summed, and that is no reason to refuse what was done.
+            if let Ok(books) = Books::read(config, desk.store())
+                && let Some(remark) = books
+                    .account(&id.as_str().into())
+                    .and_then(|book| beyond(book, at))
+            {
+                eprintln!("{remark}");
+            }
         }
     }
     Ok(())
+}
+
+/// What to say where an account was paid back more than it paid: goodwill, or a slip of the keyboard.
+fn beyond(book: &AccountBook, now: Timestamp) -> Option<String> {
+    let back: Money = book.refunds.iter().map(|(_, amount)| *amount).sum();
+    let paid = book.paid_until(now.as_millisecond())?;
+    (back > paid).then(|| {
+        format!(
+            "note: account {} was paid back ${back} in all, more than the ${paid} that its plans came to so far",
+            book.id
+        )
+    })
 }
 
 fn read_tag(text: &str) -> Result<(String, String), Failure> {
@@ -187,5 +213,59 @@ fn list(directory: &Directory, format: Format) -> String {
                 .collect();
             format!("{}\n", serde_json::Value::from(items))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::store::{AccountChange, AccountEvent};
+    use crate::plan::{Overage, OverageCharge, PaymentFee, Period, Plan};
+
+    #[test]
+    fn more_paid_back_than_was_paid_is_remarked() {
+        let now: Timestamp = "2025-03-10T12:00:00Z".parse().unwrap();
+        let mut plan = Plan {
+            id: "pro".into(),
+            price: Money::from_usd(20),
+            currency: "USD".into(),
+            period: Period::Month,
+            limits: Vec::new(),
+            fixed_cost: Money::ZERO,
+            payment_fee: PaymentFee::default(),
+            overage: None,
+            trial_days: 0,
+        };
+        let remark = |plan: &Plan, dollars| {
+            let account = Account {
+                id: "fay".into(),
+                plan: "pro".into(),
+                parent: None,
+                since: jiff::civil::date(2025, 2, 1),
+                currency: None,
+                until: None,
+                name: None,
+                tags: Vec::new(),
+                limits: Vec::new(),
+            };
+            let refund = AccountEvent {
+                account: "fay".into(),
+                at: now,
+                change: AccountChange::Refund(Money::from_usd(dollars)),
+            };
+            let books = Books::new([plan.clone()], [account], &[refund], &[]).unwrap();
+            beyond(books.account(&"fay".into()).unwrap(), now)
+        };
+        // February and March are paid for.
+        assert_eq!(remark(&plan, 40), None);
+        assert_eq!(
+            remark(&plan, 41).unwrap(),
+            "note: account fay was paid back $41.00 in all, more than the $40.00 that its plans came to so far"
+        );
+        plan.overage = Some(Overage {
+            above: crate::plan::Amount::Count(1),
+            charge: OverageCharge::MarkupPpm(1_000_000),
+        });
+        assert_eq!(remark(&plan, 41), None);
     }
 }

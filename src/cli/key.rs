@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Failure;
 use super::account::Format;
 use super::store::Desk;
+use super::when::moment;
 use crate::account::{Directory, Key};
 use crate::changes::{MadeKey, NewKey};
 use crate::config::Config;
@@ -32,8 +33,8 @@ pub enum KeyCommand {
         /// The only networks it may be used from, such as 10.0.0.0/8.
         #[arg(long = "network", value_name = "CIDR")]
         networks: Vec<ipnet::IpNet>,
-        /// When it ends, RFC 3339.
-        #[arg(long)]
+        /// When it ends: a date (its midnight in UTC) or an RFC 3339 time.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
         expires: Option<Timestamp>,
     },
     /// List keys, never their secrets.
@@ -65,7 +66,10 @@ pub enum KeyCommand {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
-    let desk = Desk::open(config)?;
+    let desk = match command {
+        KeyCommand::List { .. } => Desk::open(config)?,
+        _ => Desk::open_or_make(config)?,
+    };
     let changes = desk.changes(config);
     match command {
         KeyCommand::Create {
@@ -121,20 +125,38 @@ fn list(directory: &Directory, account: Option<&str>, format: Format) -> String 
             .map(ModelPattern::pattern)
             .collect::<Vec<_>>()
     };
+    let networks = |key: &Key| {
+        key.networks
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
     let time = |at: Option<Timestamp>| at.map_or(String::new(), |at| at.to_string());
     match format {
         Format::Table => {
+            // Few have any, and they are long.
+            let with_networks = keys.iter().any(|key| !key.networks.is_empty());
+            let row = |start: [String; 3], networks: String, end: [String; 2]| {
+                let networks = with_networks.then_some(networks);
+                start.into_iter().chain(networks).chain(end)
+            };
             let mut table = Table::new();
             table.load_style(presets::NOTHING);
-            table.set_header(["key", "account", "models", "expires", "revoked"]);
+            table.set_header(row(
+                ["key", "account", "models"].map(str::to_owned),
+                "networks".to_owned(),
+                ["expires", "revoked"].map(str::to_owned),
+            ));
             for key in keys {
-                table.add_row([
-                    key.id.to_string(),
-                    key.account.to_string(),
-                    models(key).join(" "),
-                    time(key.expires_at),
-                    time(key.revoked_at),
-                ]);
+                table.add_row(row(
+                    [
+                        key.id.to_string(),
+                        key.account.to_string(),
+                        models(key).join(" "),
+                    ],
+                    networks(key).join(" "),
+                    [time(key.expires_at), time(key.revoked_at)],
+                ));
             }
             format!("{table}\n")
         }
@@ -146,7 +168,7 @@ fn list(directory: &Directory, account: Option<&str>, format: Format) -> String 
                         "id": key.id,
                         "account": key.account,
                         "models": models(key),
-                        "networks": key.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                        "networks": networks(key),
                         "expires_at": key.expires_at,
                         "revoked_at": key.revoked_at,
                     })
@@ -154,5 +176,47 @@ fn list(directory: &Directory, account: Option<&str>, format: Format) -> String 
                 .collect();
             format!("{}\n", serde_json::Value::from(items))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::{self, FixedEnvironment};
+    use crate::secret::Pepper;
+    use crate::snapshot;
+
+    #[test]
+    fn the_end_of_a_key_is_a_date_or_a_time() {
+        let read = |end: &str| {
+            let command = ["weir", "key", "create", "--account", "a", "--expires", end];
+            Cli::try_parse_from(command).is_ok()
+        };
+        assert!(read("2026-12-01") && read("2026-12-01T12:00:00Z"));
+        assert!(!read("soon"));
+    }
+
+    #[test]
+    fn networks_are_listed_where_a_key_has_some() {
+        let listed = |networks: &str| {
+            let text = format!(
+                "[[plans]]\nid = \"pro\"\nprice = \"20.00\"\n[[accounts]]\nid = \"acme\"\nplan = \"pro\"\n\
+                 since = 2025-03-01\nkeys = [{{ id = \"app\", secret = \"wr-acme\"{networks} }}]\n"
+            );
+            let config =
+                config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+            let directory =
+                snapshot::directory(&config, &Default::default(), &Pepper::new(b"pepper"));
+            list(&directory, None, Format::Table)
+        };
+        assert!(!listed("").contains("networks"));
+        let table = listed(", networks = [\"10.0.0.0/8\", \"::1/128\"]");
+        assert!(
+            table.contains("networks") && table.contains("10.0.0.0/8 ::1/128"),
+            "{table}"
+        );
     }
 }

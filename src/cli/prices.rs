@@ -8,6 +8,7 @@ use jiff::civil::Date;
 
 use super::{Failure, load, print};
 
+use crate::price::import::{Imported, import};
 use crate::price::listing::{self, Listed, ListedAbove, Prices};
 use crate::price::{Class, PriceTable};
 
@@ -72,13 +73,16 @@ pub fn run(command: PricesCommand, config: Option<PathBuf>) -> Result<(), Failur
                 Failure(format!("{}: {error}", path.display()))
             };
             let map = std::fs::read_to_string(&file).map_err(|error| named(&file, error))?;
-            let (table, notes) = import(&map, from.unwrap_or_else(today), &providers);
-            for note in notes {
-                eprintln!("{note}");
+            let (from, today) = (from.unwrap_or_else(today), today());
+            let imported = import(&map, from, today, &providers);
+            for warning in &imported.warnings {
+                eprintln!("{warning}");
             }
+            let table = table_of(&imported, &file, &providers)?;
+            eprintln!("{} models imported", imported.models);
             match out {
                 Some(out) => std::fs::write(&out, table).map_err(|error| named(&out, error)),
-                None => print(&table),
+                None => print(table),
             }
         }
     }
@@ -136,12 +140,24 @@ pub fn show(table: &PriceTable, model: &str, day: Date) -> Result<String, String
     Ok(text)
 }
 
-/// A price map read for `weir prices import`: the table's text, and what was left out, for stderr.
-pub fn import(map: &str, from: Date, providers: &[String]) -> (String, Vec<String>) {
-    let imported = crate::price::import::import(map, from, providers);
-    let mut notes = imported.warnings;
-    notes.push(format!("{} models imported", imported.models));
-    (imported.toml, notes)
+/// The table that a price map gave. One without a model is a wrong file or a wrong provider, and no table at all: written
+/// over a good one it would leave every request without a price.
+fn table_of<'i>(
+    imported: &'i Imported,
+    file: &Path,
+    providers: &[String],
+) -> Result<&'i str, Failure> {
+    if imported.models > 0 {
+        return Ok(&imported.toml);
+    }
+    let file = file.display();
+    Err(Failure(match providers {
+        [] => format!("{file}: no model of a LiteLLM price map is in it, nothing was written"),
+        names => format!(
+            "{file}: no model of the provider {} could be taken, nothing was written",
+            names.join(" or ")
+        ),
+    }))
 }
 
 /// The columns of one model: the standard tier, its thresholds, then each service tier with its own.
@@ -396,6 +412,40 @@ at most 16384 output tokens
             csv.contains("gpt-4o,2024-10-02,,standard above 272000,5.00"),
             "{csv}"
         );
+    }
+
+    #[test]
+    fn an_import_of_nothing_is_a_failure_that_leaves_the_table_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (map, out) = (
+            directory.path().join("map.json"),
+            directory.path().join("p.toml"),
+        );
+        let import = |text: &str, provider: Option<&str>| {
+            std::fs::write(&map, text).unwrap();
+            std::fs::write(&out, "as it was").unwrap();
+            let command = PricesCommand::Import {
+                file: map.clone(),
+                from: None,
+                providers: provider.into_iter().map(str::to_owned).collect(),
+                out: Some(out.clone()),
+            };
+            let said = run(command, None).map_err(|failure| failure.0);
+            (said, std::fs::read_to_string(&out).unwrap())
+        };
+        const MAP: &str = r#"{"m": {"litellm_provider": "a", "input_cost_per_token": 1e-06}}"#;
+        for (text, provider, what) in [
+            ("<html>", None, "no model of a LiteLLM price map"),
+            ("{}", None, "no model of a LiteLLM price map"),
+            (MAP, Some("nope"), "no model of the provider nope"),
+        ] {
+            let (said, table) = import(text, provider);
+            let said = said.unwrap_err();
+            assert!(said.contains(what), "{said}");
+            assert_eq!(table, "as it was");
+        }
+        let (said, table) = import(MAP, Some("a"));
+        assert!(said.is_ok() && table.contains("[[models]]"), "{table}");
     }
 
     #[test]

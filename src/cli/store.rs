@@ -5,17 +5,36 @@ use std::sync::Arc;
 use super::Failure;
 use crate::account::Directory;
 use crate::changes::Changes;
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::gateway::open_store;
 use crate::ledger::store::Store;
 use crate::secret::Pepper;
 use crate::snapshot;
 
-/// Opens the configured store.
+/// Opens the configured store for a command that only reads. A ledger that is not there is not made: what it holds would
+/// be reported as nothing, and it is more likely that another one was meant.
+///
+/// # Errors
+/// When there is none, when it does not answer or is damaged.
+pub fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    if let StoreUrl::Sqlite(path) = &config.store.url
+        && !path.try_exists()?
+    {
+        let path = std::path::absolute(path)?;
+        return Err(Failure(format!(
+            "there is no ledger at {}: weir serve makes it when it first starts; if yours is elsewhere, name its \
+             configuration with -c FILE, or its file in [store] url",
+            path.display()
+        )));
+    }
+    open_or_make(config)
+}
+
+/// Opens the configured store, and makes it where there is none.
 ///
 /// # Errors
 /// When it does not answer or is damaged.
-pub fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+pub fn open_or_make(config: &Config) -> Result<Arc<dyn Store>, Failure> {
     Ok(open_store(&config.store)?)
 }
 
@@ -49,8 +68,19 @@ impl Desk {
     ///
     /// # Errors
     /// When the store does not answer or is damaged.
+    pub fn open_or_make(config: &Config) -> Result<Desk, Failure> {
+        Desk::at(config, open_or_make(config)?)
+    }
+
+    /// The same for a command that only reads.
+    ///
+    /// # Errors
+    /// As [`open`].
     pub fn open(config: &Config) -> Result<Desk, Failure> {
-        let store = open(config)?;
+        Desk::at(config, open(config)?)
+    }
+
+    fn at(config: &Config, store: Arc<dyn Store>) -> Result<Desk, Failure> {
         let pepper = pepper(config, store.as_ref())?;
         let directory = snapshot::directory(config, &store.stored()?, &pepper);
         Ok(Desk {
@@ -58,6 +88,11 @@ impl Desk {
             store,
             pepper,
         })
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     /// Changes in the name of who is at the command line.
@@ -69,5 +104,28 @@ impl Desk {
             pepper: &self.pepper,
             actor: actor(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, FixedEnvironment};
+
+    #[test]
+    fn only_who_changes_something_makes_a_ledger_where_there_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("weir.db");
+        let text = format!("[store]\nurl = \"sqlite:{}\"\n", file.display());
+        let config =
+            config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+        for refused in [open(&config).err(), Desk::open(&config).err()] {
+            let said = refused.unwrap().0;
+            let begins = format!("there is no ledger at {}: ", file.display());
+            assert!(said.starts_with(&begins), "{said}");
+            assert!(!file.exists());
+        }
+        assert!(Desk::open_or_make(&config).is_ok());
+        assert!(file.exists() && open(&config).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use super::report::Row;
 use super::tally::Tally;
 use super::whatif::limits::{Cap, Gauge, Slots};
 use super::whatif::{Changes, WhatIf, what_if};
-use super::{By, MarginError};
+use super::{By, MarginError, percent};
 use crate::ids::PlanId;
 use crate::ledger::store::{Store, TimeRange};
 use crate::money::Money;
@@ -119,10 +119,12 @@ pub fn advise(
     let mut reads = Reads::of(books, &frame, By::Plan);
     let since_ms = question.range.since.as_millisecond();
     reads.from_ms = reads.from_ms.min(gauge.history_start(since_ms));
-    // The ledger is read once here, once to prove the price, and twice to prove each limit.
+    // The ledger is read once here, once to prove the price, and twice to prove each limit; seldom oftener.
     let passes = 2 + 2 * MEASURES.len() as u64;
     let step = std::cell::Cell::new(0);
-    let part = |done: u64, all: u64| progress(step.get() * all + done, passes * all);
+    let part = |done: u64, all: u64| {
+        progress((step.get() * all + done).min(passes * all), passes * all);
+    };
     let fresh = || (Tally::new(By::Plan, books), Gauge::new(books, &asked));
     let parts = reading::read(
         store,
@@ -133,7 +135,7 @@ pub fn advise(
         fresh,
         |(tally, gauge), row, tags, part| {
             tally.take(row, tags, books, part);
-            gauge.add(row);
+            gauge.add(row, part);
         },
     )?;
     let mut tally = Tally::new(By::Plan, books);
@@ -180,32 +182,35 @@ pub fn advise(
         notes,
         actual,
     };
-    let price = lowest_price(books, &mut tally, &frame, question)?;
-    if let Some(price_usd) = price {
-        let answer = proof(&Changes {
-            plan_prices: vec![(question.plan.clone(), price_usd)],
-            ..Changes::default()
-        })?;
-        advice.price = Some(PriceAdvice {
-            price_usd,
-            whatif: Standing::of(plan_row(&answer.whatif.rows, &question.plan)),
-            touched_accounts: answer.touched_accounts,
-        });
-    } else {
-        advice
+    match lowest_price(books, &mut tally, &frame, question)? {
+        Ok(price_usd) => {
+            let answer = proof(&Changes {
+                plan_prices: vec![(question.plan.clone(), price_usd)],
+                ..Changes::default()
+            })?;
+            advice.price = Some(PriceAdvice {
+                price_usd,
+                whatif: Standing::of(plan_row(&answer.whatif.rows, &question.plan)),
+                touched_accounts: answer.touched_accounts,
+            });
+        }
+        Err(dearest) if dearest.revenue_usd > Money::ZERO => advice.notes.push(format!(
+            "no price reaches the target: payment fees leave a margin of {} at any price",
+            dearest.percent()
+        )),
+        Err(_) => advice
             .notes
-            .push("no price reaches the target: nobody paid for the plan in the range".to_owned());
+            .push("no price reaches the target: nobody paid for the plan in the range".to_owned()),
     }
     if advice.reached {
         return Ok(advice);
     }
     for on in MEASURES {
         match proved_limit(&slots, &advice.actual, question, on, &proof)? {
-            Some(limit) => advice.limits.push(limit),
-            None => advice.notes.push(format!(
-                "no limit on {} reaches the target: the plan costs too much beside its use, or earns nothing",
-                on.as_str()
-            )),
+            Found::Limit(limit) => advice.limits.push(limit),
+            Found::Nothing(why) => advice
+                .notes
+                .push(format!("no limit on {}: {why}", on.as_str())),
         }
     }
     Ok(advice)
@@ -217,94 +222,152 @@ const MEASURES: [Measure; 3] = [Measure::Cost, Measure::Tokens, Measure::Request
 const MAX_PRICE_CENTS: i128 = 100_000_000_000;
 const PICOS_PER_CENT: i128 = 10_000_000_000;
 
-/// The lowest price in whole cents at which the plan's row reaches the target.
+/// The lowest price in whole cents at which the plan's row reaches the target; where none does, the plan at the highest.
 fn lowest_price(
     books: &Books,
     tally: &mut Tally,
     frame: &Frame,
     question: &Question,
-) -> Result<Option<Money>, MarginError> {
-    let mut reaches = |cents: i128| {
+) -> Result<Result<Money, Standing>, MarginError> {
+    let mut at = |cents: i128| {
         let price = Money::from_picos(cents * PICOS_PER_CENT);
         let books = books.with_price(&question.plan, price)?;
         let report = assemble(&books, tally, frame);
-        let standing = Standing::of(plan_row(&report.rows, &question.plan));
-        Ok::<bool, MarginError>(standing.reaches(question.target_ppm))
+        Ok::<Standing, MarginError>(Standing::of(plan_row(&report.rows, &question.plan)))
     };
-    if !reaches(MAX_PRICE_CENTS)? {
-        return Ok(None);
+    let dearest = at(MAX_PRICE_CENTS)?;
+    if !dearest.reaches(question.target_ppm) {
+        return Ok(Err(dearest));
     }
     let (mut fails, mut holds) = (-1, MAX_PRICE_CENTS);
     while holds - fails > 1 {
         let middle = fails + (holds - fails) / 2;
-        if reaches(middle)? {
+        if at(middle)?.reaches(question.target_ppm) {
             holds = middle;
         } else {
             fails = middle;
         }
     }
-    Ok(Some(Money::from_picos(holds * PICOS_PER_CENT)))
+    Ok(Ok(Money::from_picos(holds * PICOS_PER_CENT)))
+}
+
+/// What the search for a limit came to.
+enum Found {
+    Limit(LimitAdvice),
+    /// None, and why.
+    Nothing(String),
 }
 
 /// The highest limit that reaches the target, and its proof.
+///
+/// The search counts what a limit saves in memory; the what-if has the last word. They differ by roundings, where
+/// accounts lie below each other, and where use beyond a quota is charged. So each proof says by how much the count was
+/// off, the next candidate allows for that, and all lie between the highest limit that was proved to reach the target
+/// and the lowest that was proved not to.
 fn proved_limit(
     slots: &Slots<'_>,
     actual: &Standing,
     question: &Question,
     on: Measure,
     proof: &dyn Fn(&Changes) -> Result<WhatIf, MarginError>,
-) -> Result<Option<LimitAdvice>, MarginError> {
-    let since_ms = question.range.since.as_millisecond();
-    let reaches = |max: i128, missing: Money| {
-        let saving = slots.saving(&cap(question, on, max), since_ms);
-        let margin_usd = actual.margin_usd + saving - missing;
-        reaches(margin_usd, actual.revenue_usd, question.target_ppm)
+) -> Result<Found, MarginError> {
+    if actual.revenue_usd <= Money::ZERO {
+        let why = "the plan earned nothing in the range";
+        return Ok(Found::Nothing(why.to_owned()));
+    }
+    let counted = |max: i128| {
+        let saving = slots.saving(&cap(question, on, max));
+        surplus(
+            actual.margin_usd + saving,
+            actual.revenue_usd,
+            question.target_ppm,
+        )
     };
     let unit = if on == Measure::Cost {
         PICOS_PER_CENT
     } else {
         1
     };
-    // The search counts whole slots, the what-if the range: where that begins within a day, the search takes more for
-    // saved than the range has, and a rounding may lie between them too. What the proof did not find
-    // saved is then asked for on top.
-    let mut missing = Money::ZERO;
-    for _ in 0..PROOFS {
-        if !reaches(0, missing) {
-            return Ok(None);
+    let mut best: Option<(i128, LimitAdvice)> = None;
+    // At the most that anybody used, the plan is as it was, and that does not reach the target.
+    let mut fails = slots.most(on) / unit + 1;
+    let mut off = 0;
+    let mut step = 1;
+    let mut lowest = None;
+    for turn in 0..PROOFS {
+        let holds = best.as_ref().map_or(-1, |(max, _)| *max);
+        if fails - holds <= 1 {
+            break;
         }
-        let (mut holds, mut fails) = (0, slots.most(on) / unit + 1);
-        while fails - holds > 1 {
-            let middle = holds + (fails - holds) / 2;
-            if reaches(middle, missing) {
-                holds = middle;
-            } else {
-                fails = middle;
+        let middle = holds + (fails - holds) / 2;
+        let mut candidate = middle;
+        if turn < COUNTED_PROOFS {
+            candidate = halve(holds, fails, |max| counted(max).saturating_sub(off) >= 0).max(0);
+            if candidate == holds && off.abs() < ROUNDINGS {
+                // What counts so exactly need not be asked whether one more would do, too.
+                break;
+            }
+            if candidate == holds {
+                candidate = middle.min(holds + step);
+                step *= 2;
             }
         }
-        let limit = cap(question, on, holds);
+        let limit = cap(question, on, candidate);
         let answer = proof(&Changes {
             limits: vec![limit.clone()],
             ..Changes::default()
         })?;
         let whatif = Standing::of(plan_row(&answer.whatif.rows, &question.plan));
+        let proved = surplus(whatif.margin_usd, whatif.revenue_usd, question.target_ppm);
+        off = counted(candidate).saturating_sub(proved);
         if whatif.reaches(question.target_ppm) {
-            return Ok(Some(LimitAdvice {
+            let advice = LimitAdvice {
                 limit,
                 saving_usd: -answer.difference.cost_usd,
                 whatif,
                 touched_accounts: answer.touched_accounts,
                 touched_paying_accounts: answer.touched_paying_accounts,
-            }));
+            };
+            best = Some((candidate, advice));
+        } else {
+            fails = candidate;
+            lowest = Some((limit, whatif));
         }
-        let taken_for = actual.margin_usd + slots.saving(&limit, since_ms);
-        missing = missing.max(taken_for - whatif.margin_usd) + Money::from_picos(1);
     }
-    Ok(None)
+    Ok(match (best, lowest) {
+        (Some((_, advice)), _) => Found::Limit(advice),
+        (None, Some((limit, whatif))) => Found::Nothing(format!(
+            "even {limit} leaves a margin of {}",
+            whatif.percent()
+        )),
+        (None, None) => Found::Nothing("there was no use to limit in the range".to_owned()),
+    })
 }
 
-/// How often a limit is looked for, each time with what the proof of the last one did not find.
-const PROOFS: usize = 4;
+/// The highest number between the two (the lower one, if there is none) of which something is true that is true of all
+/// lower ones.
+fn halve(lower: i128, upper: i128, holds: impl Fn(i128) -> bool) -> i128 {
+    let (mut held, mut failed) = (lower, upper);
+    while failed - held > 1 {
+        let middle = held + (failed - held) / 2;
+        if holds(middle) {
+            held = middle;
+        } else {
+            failed = middle;
+        }
+    }
+    held
+}
+
+/// How often a limit is tried at most. All but the first few times the stretch in question is halved, so that this is
+/// enough for any number of tokens.
+const PROOFS: usize = 64;
+
+/// A millionth of a dollar, as [`surplus`] counts: rows of sums, each cut by itself, do not differ by more.
+const ROUNDINGS: i128 = 1_000_000_000_000;
+
+/// How often the count says which limit to try.
+const COUNTED_PROOFS: usize = 8;
 
 /// A limit per billing period: of so many cents, tokens or requests.
 fn cap(question: &Question, on: Measure, max: i128) -> Cap {
@@ -337,6 +400,12 @@ impl Standing {
         }
     }
 
+    fn percent(&self) -> String {
+        self.margin_ratio
+            .as_deref()
+            .map_or_else(|| "nothing".to_owned(), percent)
+    }
+
     fn reaches(&self, target_ppm: i32) -> bool {
         reaches(self.margin_usd, self.revenue_usd, target_ppm)
     }
@@ -344,9 +413,14 @@ impl Standing {
 
 /// Whether a margin is at least such a part of a revenue.
 fn reaches(margin: Money, revenue: Money, target_ppm: i32) -> bool {
+    revenue > Money::ZERO && surplus(margin, revenue, target_ppm) >= 0
+}
+
+/// By how much a margin is above the target, in millionths of pico-dollars.
+fn surplus(margin: Money, revenue: Money, target_ppm: i32) -> i128 {
     let scaled = margin.picos().saturating_mul(1_000_000);
     let wanted = revenue.picos().saturating_mul(i128::from(target_ppm));
-    revenue > Money::ZERO && scaled >= wanted
+    scaled.saturating_sub(wanted)
 }
 
 /// Parts per million as a decimal with four places.

@@ -35,6 +35,9 @@ pub struct AccountBook {
     pub tenures: Vec<Tenure>,
     /// What it was paid back, with the moment (milliseconds since 1970).
     pub refunds: Vec<(i64, Money)>,
+    /// From when it was on which plan, in order of time; never empty. A plan that it left on its first day, or whose
+    /// terms nobody knows any more, is here and in no tenure: what was paid back for it counts all the same.
+    plans: Vec<(i64, PlanId)>,
 }
 
 impl Books {
@@ -182,7 +185,11 @@ impl Books {
         }
         let end = account.until.map_or(i64::MAX, midnight_ms);
         let mut tenures = Vec::with_capacity(turns.all.len());
+        let mut on_plans: Vec<(i64, PlanId)> = Vec::with_capacity(turns.all.len());
         for turn in turns.all {
+            if on_plans.is_empty() || turn.from < turn.to.min(end) {
+                on_plans.push((turn.from, turn.plan.clone()));
+            }
             let Some(plan) = self.plans.get(&turn.plan) else {
                 self.notes.push(format!(
                     "plan {} no longer exists: what accounts paid for it is unknown and not in the revenue",
@@ -212,6 +219,7 @@ impl Books {
             tags: account.tags,
             tenures,
             refunds,
+            plans: on_plans,
         })
     }
 }
@@ -245,12 +253,28 @@ impl AccountBook {
 
     /// The plan that it had at a moment, or last before it.
     pub fn plan_at(&self, at_ms: i64) -> Option<&str> {
-        self.tenures
+        self.plans
             .iter()
             .rev()
-            .find(|tenure| tenure.span.start_ms <= at_ms)
-            .or(self.tenures.first())
-            .map(|tenure| tenure.plan.id.as_str())
+            .find(|(from_ms, _)| *from_ms <= at_ms)
+            .or(self.plans.first())
+            .map(|(_, plan)| plan.as_str())
+    }
+
+    /// What it had paid until a moment for the plans that it had, refunds not taken off. `None` where a plan charges for
+    /// use beyond its quota: only the ledger knows what that came to.
+    pub fn paid_until(&self, at_ms: i64) -> Option<Money> {
+        let so_far = WindowSpan {
+            start_ms: i64::MIN,
+            end_ms: at_ms.saturating_add(1),
+        };
+        self.tenures
+            .iter()
+            .map(|tenure| {
+                let known = tenure.plan.overage.is_none();
+                known.then(|| tenure.payments(so_far).sum())
+            })
+            .sum()
     }
 }
 

@@ -24,9 +24,10 @@ pub fn table(report: &Report) -> String {
         "tokens",
         "revenue $",
         "cost $",
+        "of it use $",
         "margin $",
         "margin %",
-        "break-even $",
+        "use may cost $",
         "turns on",
         "at period end $",
         "range $",
@@ -90,6 +91,10 @@ pub fn table(report: &Report) -> String {
         "period end {}: {}",
         total.projected.until, total.projected.method
     ));
+    line(
+        "use may cost: the revenue to the period's end, less fixed costs and payment fees; it turns where use costs more"
+            .to_owned(),
+    );
     for note in &report.notes {
         line(format!("note: {note}"));
     }
@@ -224,6 +229,7 @@ fn cells(row: &Row) -> Vec<Cell> {
         grouped(row.usage.total_tokens()),
         dollars(row.revenue_usd),
         dollars(row.cost_usd),
+        dollars(row.cost.use_by_class.total()),
         dollars(row.margin_usd),
         row.margin_ratio.as_deref().map_or("-".to_owned(), percent),
         dollars(row.break_even.cost_usd),

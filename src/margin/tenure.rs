@@ -57,34 +57,42 @@ impl Tenure {
             .sum()
     }
 
-    /// What the payment provider keeps of the payments made in a stretch of time. A payment is made whenever paid time
-    /// begins: at the start of a billing period for the whole of it; at the end of a trial or at a change of plan for
-    /// the rest of the running period. New terms of the same plan are paid for from the next billing period on: nobody
-    /// pays twice in one.
+    /// What the payment provider keeps of the payments made in a stretch of time.
     pub fn payment_fees(&self, range: WindowSpan) -> Money {
         let fee = self.plan.payment_fee;
-        if fee == PaymentFee::default() || self.plan.price == Money::ZERO {
+        if fee == PaymentFee::default() {
             return Money::ZERO;
         }
-        let paid = self.paid();
-        self.billing
-            .periods(range.intersection(paid))
-            .map(|period| (period, period.span.intersection(paid)))
-            .filter(|(_, paid_for)| range.contains(paid_for.start_ms))
-            .filter(|(period, paid_for)| {
-                let goes_on = self.renewed && paid_for.start_ms == self.span.start_ms;
-                !goes_on || paid_for.start_ms == period.span.start_ms
-            })
-            .map(|(period, paid_for)| {
-                let rest = WindowSpan {
-                    start_ms: paid_for.start_ms,
-                    end_ms: period.span.end_ms,
-                };
-                let payment = period.earned(self.price_usd(&period), rest);
+        self.payments(range)
+            .map(|payment| {
                 let share = payment.mul_ratio(i128::from(fee.ppm), 1_000_000);
                 share.unwrap_or(Money::ZERO) + fee.fixed
             })
             .sum()
+    }
+
+    /// The payments made in a stretch of time. One is made whenever paid time begins: at the start of a billing period for
+    /// the whole of it; at the end of a trial or at a change of plan for the rest of the running period. New terms of the
+    /// same plan are paid for from the next billing period on: nobody pays twice in one.
+    pub fn payments(&self, range: WindowSpan) -> impl Iterator<Item = Money> {
+        let paid = self.paid();
+        let asks = self.plan.price != Money::ZERO;
+        asks.then(|| self.billing.periods(range.intersection(paid)))
+            .into_iter()
+            .flatten()
+            .map(move |period| (period, period.span.intersection(paid)))
+            .filter(move |(_, paid_for)| range.contains(paid_for.start_ms))
+            .filter(move |(period, paid_for)| {
+                let goes_on = self.renewed && paid_for.start_ms == self.span.start_ms;
+                !goes_on || paid_for.start_ms == period.span.start_ms
+            })
+            .map(move |(period, paid_for)| {
+                let rest = WindowSpan {
+                    start_ms: paid_for.start_ms,
+                    end_ms: period.span.end_ms,
+                };
+                period.earned(self.price_usd(&period), rest)
+            })
     }
 
     /// What is charged beyond the plan's price for all that was used in one billing period. It never falls as use

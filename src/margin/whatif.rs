@@ -27,7 +27,7 @@ use crate::money::Money;
 use crate::price::PriceTable;
 
 use limits::{Cap, Gauge, Replay};
-use traffic::{ModelMap, Traffic};
+use traffic::{Met, ModelMap, Traffic};
 
 /// What is to be different. Without any change the what-if is what happened.
 #[derive(Clone, Debug, Default)]
@@ -175,9 +175,9 @@ pub fn what_if(
         fresh,
         |pass, row, tags, part| {
             pass.actual.take(row, tags, books, part);
-            let row = pass.traffic.changed(row);
+            let row = pass.traffic.changed(row, part);
             if limited {
-                pass.gauge.add(&row);
+                pass.gauge.add(&row, part);
             } else {
                 pass.changed.take(&row, tags, &other_books, part);
             }
@@ -186,15 +186,32 @@ pub fn what_if(
     let (mut actual, mut changed) = (Tally::new(by, books), Tally::new(by, &other_books));
     let mut notes = BTreeSet::new();
     let mut applies = changes.price_table.is_none();
+    let mut met = vec![Met::Nothing; changes.maps.len()];
     for part in parts {
         actual.absorb(part.actual);
         changed.absorb(part.changed);
         gauge.absorb(part.gauge);
         applies |= part.traffic.used_other_prices();
+        for (all, of_part) in met.iter_mut().zip(part.traffic.met()) {
+            *all = (*all).max(*of_part);
+        }
         notes.extend(part.traffic.into_notes());
     }
     if !applies {
         notes.insert("the other price table prices no model of the recorded traffic".to_owned());
+    }
+    for (map, met) in changes.maps.iter().zip(met) {
+        match met {
+            Met::Traffic => false,
+            Met::Taken => notes.insert(format!(
+                "the map {}={} changes nothing: an earlier map takes the same traffic",
+                map.from, map.to
+            )),
+            Met::Nothing => notes.insert(format!(
+                "the map {}={} changes nothing: the recorded traffic has no model {}",
+                map.from, map.to, map.from
+            )),
+        };
     }
     let replay = gauge.in_order().replay(&changes.limits);
     if limited {
@@ -207,7 +224,7 @@ pub fn what_if(
             &second,
             fresh,
             |(changed, traffic), row, tags, part| {
-                let row = replay.cut(traffic.changed(row));
+                let row = replay.cut(traffic.changed(row, part));
                 changed.take(&row, tags, &other_books, part);
             },
         )?;

@@ -32,7 +32,7 @@ pub struct Imported {
 /// How many warnings are kept.
 pub const MAX_WARNINGS: usize = 2000;
 
-/// Reads a price map and writes the table that says the same, valid from `today`.
+/// Reads a price map on the day `today`, and writes the table that says the same, valid from the day `from`.
 ///
 /// `providers` are the map's `litellm_provider` names to take; none means all. A model of the map is often named
 /// `provider/model`, while the provider itself answers with `model`: that is the name it gets here. Where several
@@ -40,7 +40,7 @@ pub const MAX_WARNINGS: usize = 2000;
 /// and their prices differ, all keep their full names, and a warning says so. Narrow the providers to settle it.
 ///
 /// Text that is no price map gives an empty table and a warning.
-pub fn import(text: &str, today: Date, providers: &[String]) -> Imported {
+pub fn import(text: &str, from: Date, today: Date, providers: &[String]) -> Imported {
     let mut warnings = Warnings::default();
     let map: BTreeMap<String, &RawValue> = match serde_json::from_str(text) {
         Ok(map) => map,
@@ -55,7 +55,7 @@ pub fn import(text: &str, today: Date, providers: &[String]) -> Imported {
         if name == "sample_spec" {
             continue;
         }
-        let Some(entry) = Entry::read(name, raw, today, &mut warnings) else {
+        let Some(entry) = Entry::read(name, raw, (from, today), &mut warnings) else {
             continue;
         };
         if providers.is_empty() || providers.contains(&entry.provider) {
@@ -64,8 +64,8 @@ pub fn import(text: &str, today: Date, providers: &[String]) -> Imported {
     }
     let models = name_models(entries, &mut warnings);
     let mut toml = format!(
-        "# Prices out of the LiteLLM price map, imported on {today}. US dollars per 1,000,000 tokens;\n\
-         # requests, images, seconds and searches: dollars each.\n"
+        "# Prices out of the LiteLLM price map, imported on {today}; they hold from {from}.\n\
+         # US dollars per 1,000,000 tokens; requests, images, seconds and searches: dollars each.\n"
     );
     for model in &models {
         let _ = write!(toml, "\n{}", write_model(model));

@@ -4,7 +4,7 @@ use weir::margin::advise::{Advice, Question, advise};
 use weir::margin::whatif::{Changes, what_if};
 use weir::margin::{Books, By};
 use weir::money::Money;
-use weir::plan::Amount;
+use weir::plan::{Amount, Overage, OverageCharge};
 
 use crate::ledger::Ledger;
 use crate::world::*;
@@ -128,6 +128,128 @@ fn a_range_that_begins_within_a_day_gets_limits_too() {
     let now = at("2025-04-02");
     let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
     assert_eq!(advice.limits.len(), 3, "{:?}", advice.notes);
+}
+
+/// A house whose members pay by themselves, all on one plan that charges for use beyond its quota: what a member uses
+/// counts against the house's limit too, and every dollar that is not used may be a dollar that is not charged.
+fn house() -> (Ledger, Books) {
+    let prices = prices();
+    let mut pro = plan("pro", "200.00");
+    pro.overage = Some(Overage {
+        above: Amount::Money(usd("500")),
+        charge: OverageCharge::MarkupPpm(200_000),
+    });
+    let mut accounts = vec![account("house", "pro", "2025-02-11")];
+    let mut entries = Vec::new();
+    for number in 0..5_u64 {
+        let id = format!("member-{number}");
+        let mut member = account(&id, "pro", "2025-02-11");
+        member.parent = Some("house".into());
+        accounts.push(member);
+        for day in 1..=31 {
+            for hour in [3, 11, 17] {
+                let moment = at(&format!("2025-03-{day:02}T{hour:02}:{number:02}:00Z"));
+                let output = (number * number * 400 + 13) * 1_000;
+                let usage = tokens(0, output);
+                let mut entry = entry(&prices, &id, "pro", "gpt-4o", moment, usage);
+                entry.lineage = vec!["house".into(), id.as_str().into()].into();
+                entries.push(entry);
+            }
+        }
+    }
+    let books = Books::new([pro], accounts, &[], &[]).unwrap();
+    (Ledger::new(entries, &[]), books)
+}
+
+#[test]
+fn limits_are_found_where_what_they_save_is_not_simply_what_they_cut() {
+    let (store, books) = house();
+    let range = range("2025-03-01T09:30:00Z", "2025-03-31T09:30:00Z");
+    let now = at("2025-04-02");
+    for target_ppm in [-500_000, 0, 100_000, 300_000, 600_000, 900_000] {
+        let question = Question {
+            plan: "pro".into(),
+            target_ppm,
+            range,
+        };
+        let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
+        assert!(!advice.reached);
+        assert_eq!(advice.limits.len(), 3, "{target_ppm}: {:?}", advice.notes);
+        for limit in advice.limits {
+            let asked = |cap| {
+                let changes = Changes {
+                    limits: vec![cap],
+                    ..Changes::default()
+                };
+                let answer = what_if(
+                    &*store,
+                    &books,
+                    &prices(),
+                    &changes,
+                    By::Plan,
+                    range,
+                    now,
+                    &|_, _| {},
+                );
+                let total = answer.unwrap().whatif.total;
+                let wanted = total.revenue_usd.picos() * i128::from(target_ppm);
+                total.margin_usd.picos() * 1_000_000 >= wanted
+            };
+            assert!(asked(limit.limit.clone()), "{}", limit.limit);
+            let mut higher = limit.limit.clone();
+            higher.max = match higher.max {
+                Amount::Money(max) => Amount::Money(max + max.mul_ratio(1, 100).unwrap()),
+                Amount::Count(max) => Amount::Count(max + max.div_ceil(100)),
+            };
+            assert!(!asked(higher), "{}", limit.limit);
+        }
+    }
+}
+
+#[test]
+fn where_no_limit_reaches_the_target_the_reason_is_what_was_found() {
+    let (store, _) = world();
+    let mut pro = plan("pro", "200.00");
+    pro.fixed_cost = usd("190.00");
+    let accounts = (0..20).map(|number| {
+        let id = format!("subscriber-{number:02}");
+        account(&id, "pro", "2025-03-01")
+    });
+    let books = Books::new([pro], accounts, &[], &[]).unwrap();
+    let question = Question {
+        plan: "pro".into(),
+        target_ppm: 300_000,
+        range: range("2025-03-01", "2025-04-01"),
+    };
+    let now = at("2025-04-02");
+    let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
+    assert!(advice.limits.is_empty());
+    // 20 accounts bring 10 dollars each beside their use.
+    let why = "no limit on cost: even pro:cost=0.00/period leaves a margin of 5.0 %";
+    assert!(
+        advice.notes.iter().any(|note| note == why),
+        "{:?}",
+        advice.notes
+    );
+}
+
+#[test]
+fn where_fees_eat_every_price_the_reason_is_not_that_nobody_paid() {
+    let (store, _) = world();
+    let mut pro = plan("pro", "200.00");
+    pro.payment_fee.ppm = 800_000;
+    let books = Books::new([pro], [account("a", "pro", "2025-03-01")], &[], &[]).unwrap();
+    let question = Question {
+        plan: "pro".into(),
+        target_ppm: 300_000,
+        range: range("2025-03-01", "2025-04-01"),
+    };
+    let now = at("2025-04-02");
+    let advice = advise(&*store, &books, &prices(), &question, now, &|_, _| {}).unwrap();
+    assert_eq!(
+        advice.notes[0],
+        "no price reaches the target: payment fees leave a margin of 20.0 % at any price"
+    );
 }
 
 #[test]

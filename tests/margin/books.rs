@@ -107,6 +107,46 @@ fn refunds_count_when_they_are_made_and_a_closed_account_earns_nothing() {
 }
 
 #[test]
+fn a_refund_counts_whatever_became_of_the_account_s_plan() {
+    // Made, paid back and closed on one day: no time was earned, and the money has gone all the same.
+    let mut left = account("left", "pro", "2025-03-05");
+    left.until = Some(day("2025-03-05"));
+    let books = books(
+        vec![plan("pro", "310.00")],
+        vec![left, account("old", "gone", "2025-03-01")],
+        &[
+            event("left", "2025-03-05", on_plan("pro", "2025-03-05")),
+            event(
+                "left",
+                "2025-03-05T09:00:00Z",
+                AccountChange::Refund(usd("20")),
+            ),
+            event("left", "2025-03-05T09:01:00Z", AccountChange::Closed),
+            // Its plan no longer exists.
+            event("old", "2025-03-05", AccountChange::Refund(usd("3"))),
+        ],
+    );
+    let store = Ledger::default();
+    let march = range("2025-03-01", "2025-04-01");
+    for (by, left, old) in [
+        (By::Account, "left", "old"),
+        (By::Plan, "pro", "gone"),
+        (By::Day, "2025-03-05", "2025-03-05"),
+    ] {
+        let report = report(&store, &books, by, march, "2025-05-01");
+        assert_eq!(report.total.revenue_usd, usd("-23"), "{by:?}");
+        if by != By::Day {
+            assert_eq!(row(&report, left).revenue_usd, usd("-20"));
+            assert_eq!(row(&report, old).revenue_usd, usd("-3"));
+        } else {
+            assert_eq!(row(&report, left).revenue_usd, usd("-23"));
+        }
+    }
+    let by_model = report(&store, &books, By::Model, march, "2025-05-01");
+    assert_eq!(by_model.unallocated.unwrap().revenue_usd, usd("-23"));
+}
+
+#[test]
 fn trial_days_earn_nothing_and_the_payment_after_them_is_for_the_rest() {
     let mut pro = plan("pro", "310.00");
     pro.trial_days = 10;
@@ -380,4 +420,40 @@ fn overage_of_a_period_with_two_spells_on_the_plan_is_charged_once() {
         "2026-01-01",
     );
     assert_eq!(report.total.revenue_usd, usd("20"));
+}
+
+#[test]
+fn the_table_sets_the_cost_of_use_beside_what_use_may_cost() {
+    let prices = prices();
+    let mut pro = plan("pro", "310.00");
+    pro.fixed_cost = usd("62.00");
+    let books = books(vec![pro], vec![account("a", "pro", "2025-03-01")], &[]);
+    // 250 dollars of use and 62 of fixed cost are more than 248, and use alone is not yet, on the 20th.
+    let moment = at("2025-03-19T12:00:00Z");
+    let used = entry(&prices, "a", "pro", "gpt-4o", moment, tokens(80_000_000, 0));
+    let store = Ledger::new(vec![used], &[]);
+    let march = range("2025-03-01", "2025-04-01");
+    let report = report(&store, &books, By::Plan, march, "2025-03-20");
+    let table = weir::margin::table(&report);
+    let cells = |line: &str| -> Vec<String> {
+        let cells = line.split("  ").map(str::trim);
+        cells
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let line = |start: &str| {
+        let found = table
+            .lines()
+            .find(|line| line.trim_start().starts_with(start));
+        cells(found.unwrap())
+    };
+    let (head, figures) = (line("plan"), line("pro"));
+    let figure = |column: &str| {
+        let place = head.iter().position(|name| name == column);
+        figures[place.unwrap()].clone()
+    };
+    assert_eq!(figure("cost $"), "238.00");
+    assert_eq!(figure("of it use $"), "200.00");
+    assert_eq!(figure("use may cost $"), "248.00");
 }

@@ -6,6 +6,7 @@ use weir::margin::whatif::spoken::price_table;
 use weir::margin::whatif::{Changes, WhatIf, what_if};
 use weir::margin::{Books, By};
 use weir::money::Money;
+use weir::price::{Above, PriceTable, Rates};
 use weir::tokens::Usage;
 
 use crate::ledger::Ledger;
@@ -348,4 +349,88 @@ fn a_price_table_that_names_no_recorded_model_says_so() {
     );
     let wrong = price_table("offer.toml", "[[models]]\nmodel = 7\n").unwrap_err();
     assert!(wrong.to_string().contains("offer.toml:2:9"), "{wrong}");
+}
+
+#[test]
+fn a_threshold_within_a_band_of_the_ledger_s_sums_is_held_against_the_average_request() {
+    let mut target = model("tiered", &[("2024-01-01", "1", "1", "1")]);
+    target.rows[0].above = vec![Above {
+        input_tokens: 32_000,
+        rates: Rates {
+            input: Some(Money::parse_per_million("10").unwrap()),
+            ..Rates::default()
+        },
+    }];
+    let own = model("gpt-4o", &[("2024-01-01", "2", "2", "2")]);
+    let prices = PriceTable::new([own, target]);
+    let (_, books) = world();
+    let changes = Changes {
+        maps: vec!["gpt-4o=tiered".parse().unwrap()],
+        ..Changes::default()
+    };
+    let cost = |each: &[u64]| {
+        let entries = each.iter().map(|input| {
+            let moment = at("2025-03-03T10:00:00Z");
+            entry(&prices, "heavy", "pro", "gpt-4o", moment, tokens(*input, 0))
+        });
+        let store = Ledger::new(entries.collect(), &[]);
+        let range = range("2025-03-01", "2025-04-01");
+        let now = at("2025-04-10");
+        let answer = what_if(
+            &*store,
+            &books,
+            &prices,
+            &changes,
+            By::Plan,
+            range,
+            now,
+            &|_, _| {},
+        );
+        let answer = answer.unwrap();
+        (answer.whatif.total.cost_usd, answer.notes)
+    };
+    let (small, notes) = cost(&[1_000, 3_000]);
+    assert_eq!(small, usd("0.004"));
+    assert!(
+        notes.len() == 1 && notes[0].contains("above 32000 input tokens"),
+        "{notes:?}"
+    );
+    assert_eq!(cost(&[60_000, 20_000]).0, usd("0.8"));
+    // Half a token above the threshold, on average.
+    assert_eq!(cost(&[32_000, 32_001]).0, usd("0.64001"));
+    // In another band there is nothing to guess.
+    assert_eq!(cost(&[150_000]), (usd("1.5"), Vec::new()));
+}
+
+#[test]
+fn a_map_that_maps_nothing_says_so() {
+    let changes = |maps: &[&str]| Changes {
+        maps: maps.iter().map(|map| map.parse().unwrap()).collect(),
+        ..Changes::default()
+    };
+    let notes = |maps: &[&str]| ask(&changes(maps), By::Plan).notes;
+    assert_eq!(notes(&["gpt-4o=o3-mini"]), Vec::<String>::new());
+    assert_eq!(
+        notes(&["nope=gpt-4o"]),
+        ["the map nope=gpt-4o changes nothing: the recorded traffic has no model nope"]
+    );
+    assert_eq!(
+        notes(&["gpt-4o=o3-mini", "gpt-4o=gpt-3.5-turbo"]),
+        ["the map gpt-4o=gpt-3.5-turbo changes nothing: an earlier map takes the same traffic"]
+    );
+    // What a limit looks back at is not in the range.
+    let (store, books) = world();
+    let mut before = changes(&["gpt-4o=o3-mini"]);
+    before.limits = vec!["pro:cost=1000000/month".parse().unwrap()];
+    let answer = what_if(
+        &*store,
+        &books,
+        &prices(),
+        &before,
+        By::Plan,
+        range("2025-03-31", "2025-04-01"),
+        at("2025-04-10"),
+        &|_, _| {},
+    );
+    assert_eq!(answer.unwrap().notes.len(), 1);
 }

@@ -9,7 +9,7 @@ fn a_real_price_map_becomes_a_table_that_the_configuration_takes() {
     let Some(data) = data() else { return };
     for (list, at_least) in [(LITELLM, 3500), (LITELLM_2025, 1200)] {
         let map = std::fs::read_to_string(data.join(list)).unwrap();
-        let imported = import(&map, day("2026-11-24"), &[]);
+        let imported = import(&map, day("2026-11-24"), day("2026-11-24"), &[]);
         assert!(imported.models >= at_least, "{list}: {}", imported.models);
         let read = table(&[("imported.toml", &imported.toml)], &ProcessEnvironment);
         assert_eq!(read.unwrap().models().count(), imported.models, "{list}");
@@ -27,6 +27,7 @@ fn the_known_errors_of_the_map_of_october_2025_are_left_out() {
     let map = std::fs::read_to_string(data.join(LITELLM_2025)).unwrap();
     let imported = import(
         &map,
+        day("2025-10-20"),
         day("2025-10-20"),
         &["anthropic".into(), "openai".into()],
     );
@@ -47,7 +48,12 @@ fn the_known_errors_of_the_map_of_october_2025_are_left_out() {
 fn what_is_imported_is_what_the_shipped_table_has() {
     let Some(data) = data() else { return };
     let map = std::fs::read_to_string(data.join(LITELLM)).unwrap();
-    let imported = import(&map, day("2026-11-24"), &["openai".into()]);
+    let imported = import(
+        &map,
+        day("2026-11-24"),
+        day("2026-11-24"),
+        &["openai".into()],
+    );
     let theirs = table(&[("imported.toml", &imported.toml)], &ProcessEnvironment).unwrap();
     let ours = shipped();
     for model in ["gpt-4o", "gpt-4.1", "gpt-5.4", "gpt-6-astra"] {

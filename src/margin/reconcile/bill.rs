@@ -83,6 +83,14 @@ pub enum BillError {
     /// A time is no time.
     #[error("{0:?} is no date or time")]
     Time(String),
+    /// It is JSON of the right shape that lacks the end: the API gives long answers page by page.
+    #[error(
+        "more pages follow the last one in the file (has_more): fetch them too, and put all of them in one JSON array"
+    )]
+    MorePages,
+    /// Nothing was billed in it, on no day: there is nothing to compare, and no telling for which days.
+    #[error("the bill has no lines: there is nothing to compare")]
+    Empty,
     /// Another currency than US dollars.
     #[error("the bill is in {0}: only US dollars can be compared")]
     Currency(String),
@@ -95,11 +103,15 @@ impl Bill {
     /// [`BillError`].
     pub fn read(text: &str) -> Result<Bill, BillError> {
         let text = text.trim_start_matches('\u{feff}');
-        if text.trim_start().starts_with(['{', '[']) {
-            json::json(text)
+        let bill = if text.trim_start().starts_with(['{', '[']) {
+            json::json(text)?
         } else {
-            columns::csv(text)
+            columns::csv(text)?
+        };
+        if bill.lines.is_empty() {
+            return Err(BillError::Empty);
         }
+        Ok(bill)
     }
 
     fn add(&mut self, day: Date, model: Option<String>, billed: Billed) {
@@ -221,6 +233,31 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_others_follow_is_not_taken_for_the_whole() {
+        let page = |day: u32, more: &str| {
+            format!(
+                r#"{{"data":[{{"starting_at":"2025-08-{day:02}T00:00:00Z","results":[{{"uncached_input_tokens":1,
+                "output_tokens":1,"model":"m"}}]}}]{more}}}"#
+            )
+        };
+        let (more, end) = (
+            r#","has_more":true,"next_page":"p""#,
+            r#","has_more":false"#,
+        );
+        for text in [
+            page(1, more),
+            format!("[{},{}]", page(1, more), page(2, more)),
+        ] {
+            let error = Bill::read(&text).unwrap_err().to_string();
+            assert!(error.contains("more pages follow"), "{error}");
+        }
+        for last in [end, ""] {
+            let all = format!("[{},{}]", page(1, more), page(2, last));
+            assert_eq!(Bill::read(&all).unwrap().lines.len(), 2);
+        }
+    }
+
+    #[test]
     fn a_csv_may_name_its_columns_in_several_ways() {
         let bill = Bill::read(
             "Date,Model,Prompt Tokens,completion_tokens,Cost USD,note\n\
@@ -240,6 +277,9 @@ mod tests {
             ("{\"data\":[{\"results\":[]}]}", "no start"),
             ("{\"error\":{}}", "neither OpenAI's"),
             ("a,b\n1,2\n", "no column date"),
+            ("date,model,cost\n", "no lines"),
+            (r#"{"data":[]}"#, "no lines"),
+            ("[]", "no lines"),
             ("date,model\n", "no column cost"),
             ("date,model,cost\n2025-03-01,m,cheap\n", "line 2"),
             ("date,model,cost\nsoon,m,1\n", "line 2"),

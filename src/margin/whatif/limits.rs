@@ -16,6 +16,7 @@ use crate::ledger::entry::Outcome;
 use crate::ledger::store::{Grain, RollupRow};
 use crate::margin::books::Books;
 use crate::margin::days::{DAY_MS, HOUR_MS, timestamp_of};
+use crate::margin::tally::Part;
 use crate::money::Money;
 use crate::period::{self, Billing};
 use crate::plan::{Amount, Measure, Period, Window};
@@ -42,6 +43,8 @@ pub(in crate::margin) struct Use {
     pub(in crate::margin) input_tokens: u64,
     pub(in crate::margin) output_tokens: u64,
     pub(in crate::margin) requests: u64,
+    /// What the account's own requests on the capped plan cost within the report's range: what a limit can save there.
+    pub(in crate::margin) own_cost_within: Money,
 }
 
 /// What the accounts of capped plans used, slot by slot.
@@ -137,7 +140,7 @@ impl<'a> Gauge<'a> {
     }
 
     /// Adds a row to the slots of its account and of the ancestors whose plan is capped.
-    pub(in crate::margin) fn add(&mut self, row: &RollupRow) {
+    pub(in crate::margin) fn add(&mut self, row: &RollupRow, part: Part) {
         let slot = self.slot(row);
         let leaf = row.lineage.len().saturating_sub(1);
         for (depth, account) in row.lineage.iter().enumerate() {
@@ -165,6 +168,9 @@ impl<'a> Gauge<'a> {
                 .output_tokens
                 .saturating_add(row.sums.usage.output_tokens);
             used.requests += row.sums.requests.saturating_sub(rejected(row));
+            if depth == leaf && part == Part::Within {
+                used.own_cost_within += row.sums.cost.total();
+            }
         }
     }
 
@@ -178,6 +184,7 @@ impl<'a> Gauge<'a> {
                 sum.input_tokens = sum.input_tokens.saturating_add(used.input_tokens);
                 sum.output_tokens = sum.output_tokens.saturating_add(used.output_tokens);
                 sum.requests += used.requests;
+                sum.own_cost_within += used.own_cost_within;
             }
         }
     }
@@ -229,16 +236,14 @@ impl Slots<'_> {
         replay
     }
 
-    /// What a limit would have saved from a moment on.
-    pub(in crate::margin) fn saving(&self, cap: &Cap, since_ms: i64) -> Money {
-        let since = since_ms - since_ms.rem_euclid(self.slot_ms);
+    /// What a limit would have saved within the report's range: as the what-if has it, but for roundings, and for what
+    /// accounts above or below a limited one have to do with it.
+    pub(in crate::margin) fn saving(&self, cap: &Cap) -> Money {
         let mut saving = Money::ZERO;
         for (account, slots) in &self.uses {
             for (position, share) in self.cut(account, cap, slots) {
-                if let Some((slot, used)) = slots.get(position)
-                    && *slot >= since
-                {
-                    saving += used.cost - share.of_money(used.cost);
+                if let Some((_, used)) = slots.get(position) {
+                    saving += used.own_cost_within - share.of_money(used.own_cost_within);
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::ids::ModelName;
 use crate::ledger::entry::Outcome;
 use crate::ledger::store::{INPUT_BANDS, RollupRow};
 use crate::margin::days::date_of;
+use crate::margin::tally::Part;
 use crate::plan::ModelPattern;
 use crate::price::{PriceRow, PriceTable, PricedModel};
 use crate::tokens::Usage;
@@ -34,8 +35,29 @@ pub(super) struct Traffic<'a> {
     maps: Vec<Mapping>,
     cache_hit_ppm: Option<u32>,
     /// By what was asked for and what was served: which price the row gets.
-    known: HashMap<(Option<ModelName>, Option<ModelName>), Option<Target>>,
+    known: HashMap<(Option<ModelName>, Option<ModelName>), Found>,
+    /// What each map met, in their order.
+    met: Vec<Met>,
     notes: Vec<String>,
+}
+
+/// What a map met in the traffic of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Met {
+    /// No traffic of its model.
+    Nothing,
+    /// Only traffic that an earlier map takes.
+    Taken,
+    /// Traffic that it maps.
+    Traffic,
+}
+
+/// What becomes of the rows of one model.
+#[derive(Clone)]
+struct Found {
+    target: Option<Target>,
+    /// The positions of the maps that fit; the first is applied.
+    maps: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -67,6 +89,7 @@ impl<'a> Traffic<'a> {
             maps: Vec::with_capacity(changes.maps.len()),
             cache_hit_ppm: changes.cache_hit_ppm,
             known: HashMap::new(),
+            met: vec![Met::Nothing; changes.maps.len()],
             notes: Vec::new(),
         };
         for map in &changes.maps {
@@ -96,11 +119,11 @@ impl<'a> Traffic<'a> {
     }
 
     /// The row as it would have been. A row that no change concerns is given back as it is, cost and all.
-    pub(super) fn changed<'r>(&mut self, row: &'r RollupRow) -> Cow<'r, RollupRow> {
+    pub(super) fn changed<'r>(&mut self, row: &'r RollupRow, part: Part) -> Cow<'r, RollupRow> {
         if self.maps.is_empty() && self.others.is_none() && self.cache_hit_ppm.is_none() {
             return Cow::Borrowed(row);
         }
-        let Some(target) = self.target(row) else {
+        let Some(target) = self.target(row, part) else {
             return Cow::Borrowed(row);
         };
         let usage = match self.cache_hit_ppm {
@@ -115,7 +138,7 @@ impl<'a> Traffic<'a> {
             return Cow::Borrowed(row);
         };
         let requests = row.sums.requests.saturating_sub(rejected(row));
-        let each = input_tokens_in(row.input_band);
+        let each = self.input_tokens_each(&target.entry.model, price, row, requests);
         // Sums of a day lie far within 128 bits; a cost that did not would have been refused when it was booked.
         let Ok(cost) = price.cost_of_many(&usage, row.service_tier.as_deref(), requests, each)
         else {
@@ -145,7 +168,16 @@ impl<'a> Traffic<'a> {
 
     /// Whether any row was priced with another upstream's prices.
     pub(super) fn used_other_prices(&self) -> bool {
-        self.known.values().flatten().any(|target| target.is_other)
+        let mut targets = self
+            .known
+            .values()
+            .filter_map(|found| found.target.as_ref());
+        targets.any(|target| target.is_other)
+    }
+
+    /// What each map met, in their order.
+    pub(super) fn met(&self) -> &[Met] {
+        &self.met
     }
 
     /// What the reader of the figures should know.
@@ -153,20 +185,34 @@ impl<'a> Traffic<'a> {
         self.notes
     }
 
-    fn target(&mut self, row: &RollupRow) -> Option<Target> {
+    fn target(&mut self, row: &RollupRow, part: Part) -> Option<Target> {
         let names = (row.model.clone(), row.served_model.clone());
-        if let Some(target) = self.known.get(&names) {
-            return target.clone();
+        if !self.known.contains_key(&names) {
+            let found = self.find(row);
+            self.known.insert(names.clone(), found);
         }
-        let target = self.find(row);
-        self.known.insert(names, target.clone());
-        target
+        let found = self.known.get(&names)?;
+        if part == Part::Within {
+            let mut what = Met::Traffic;
+            for map in &found.maps {
+                if let Some(met) = self.met.get_mut(*map) {
+                    *met = what.max(*met);
+                }
+                what = Met::Taken;
+            }
+        }
+        found.target.clone()
     }
 
-    fn find(&self, row: &RollupRow) -> Option<Target> {
-        let served = row.served_model.as_ref().or(row.model.as_ref())?;
+    fn find(&self, row: &RollupRow) -> Found {
+        let Some(served) = row.served_model.as_ref().or(row.model.as_ref()) else {
+            return Found {
+                target: None,
+                maps: Vec::new(),
+            };
+        };
         let own = self.prices.model(served.as_str());
-        let mapped = self.maps.iter().find(|map| {
+        let fits = |map: &Mapping| {
             let matches = |name: &ModelName| map.pattern.matches(name.as_str());
             let same_entry = map
                 .entry
@@ -174,18 +220,24 @@ impl<'a> Traffic<'a> {
                 .zip(own)
                 .is_some_and(|(a, b)| Arc::ptr_eq(a, b));
             same_entry || matches(served) || row.model.as_ref().is_some_and(matches)
-        });
-        if let Some(map) = mapped {
-            return Some(map.target.clone());
+        };
+        let fitting = || self.maps.iter().enumerate().filter(|(_, map)| fits(map));
+        let target = match fitting().next() {
+            Some((_, map)) => Some(map.target.clone()),
+            None => self
+                .priced(served.as_str())
+                .or_else(|| self.priced(row.model.as_ref()?.as_str()))
+                .filter(|(_, is_other)| *is_other || self.cache_hit_ppm.is_some())
+                .map(|(entry, is_other)| Target {
+                    entry,
+                    name: None,
+                    is_other,
+                }),
+        };
+        Found {
+            target,
+            maps: fitting().map(|(position, _)| position).collect(),
         }
-        let (entry, is_other) = self
-            .priced(served.as_str())
-            .or_else(|| self.priced(row.model.as_ref()?.as_str()))?;
-        (is_other || self.cache_hit_ppm.is_some()).then_some(Target {
-            entry,
-            name: None,
-            is_other,
-        })
     }
 
     /// The price that held on the day; before a model's first price, its first one.
@@ -203,6 +255,44 @@ impl<'a> Traffic<'a> {
         }
         held.or(entry.rows.first())
     }
+
+    /// The input of a request that stands for all of the row. The row's band says on which side of a threshold its
+    /// requests lie, unless the threshold is within the band: then their average has to do.
+    fn input_tokens_each(
+        &mut self,
+        model: &str,
+        price: &PriceRow,
+        row: &RollupRow,
+        requests: u64,
+    ) -> u64 {
+        let band = usize::from(row.input_band);
+        let lower = band.checked_sub(1).and_then(|below| INPUT_BANDS.get(below));
+        let lower = lower.copied().unwrap_or(0);
+        let upper = INPUT_BANDS.get(band).copied().unwrap_or(u64::MAX);
+        let tier = row.service_tier.as_deref();
+        let of_tier = tier.and_then(|tier| price.tiers.get(tier));
+        let of_tier = of_tier.map_or(&[][..], |tier| &tier.above);
+        let within = price
+            .above
+            .iter()
+            .chain(of_tier)
+            .map(|above| above.input_tokens)
+            .find(|threshold| lower < *threshold && *threshold < upper)
+            .filter(|_| row.sums.usage.input_tokens > 0);
+        let Some(threshold) = within else {
+            return upper;
+        };
+        let note = format!(
+            "{model} has another price above {threshold} input tokens, and the ledger's sums do not say which requests \
+             were longer: they are priced at their average size"
+        );
+        if self.notes.len() < 100 && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+        // Rounded up, it is above a threshold exactly where the average is.
+        let average = row.sums.usage.input_tokens.div_ceil(requests.max(1));
+        average.clamp(lower + 1, upper)
+    }
 }
 
 /// Requests that never reached an upstream.
@@ -213,15 +303,6 @@ pub(super) fn rejected(row: &RollupRow) -> u64 {
         .filter(|(outcome, _)| **outcome == Outcome::Rejected)
         .map(|(_, count)| count)
         .sum()
-}
-
-/// An input that lies in the band, as far from its lower edge as it goes.
-fn input_tokens_in(band: u8) -> u64 {
-    let above_all = INPUT_BANDS.last().map_or(0, |edge| edge + 1);
-    INPUT_BANDS
-        .get(usize::from(band))
-        .copied()
-        .unwrap_or(above_all)
 }
 
 /// The usage with such a share of its input read from the cache, as far as cache writes, audio and images leave room.

@@ -31,7 +31,7 @@ impl Entry {
     pub(super) fn read(
         name: &str,
         raw: &RawValue,
-        today: Date,
+        (from, today): (Date, Date),
         warnings: &mut Warnings,
     ) -> Option<Entry> {
         let fields: BTreeMap<String, &RawValue> = match serde_json::from_str(raw.get()) {
@@ -83,7 +83,7 @@ impl Entry {
                 .get("max_output_tokens")
                 .and_then(|raw| whole_number(raw.get()))
                 .filter(|max| (1..=MAX_OUTPUT_TOKENS).contains(max)),
-            row: row(figures, today, &listed),
+            row: row(figures, (from, today), &listed),
         })
     }
 
@@ -257,7 +257,7 @@ fn read_tiered_pricing(name: &str, raw: &RawValue, figures: &mut Figures, warnin
     }
 }
 
-fn row(figures: Figures, today: Date, listed: &str) -> PriceRow {
+fn row(figures: Figures, (from, today): (Date, Date), listed: &str) -> PriceRow {
     let mut standard = TierRates::default();
     let mut tiers: BTreeMap<Arc<str>, TierRates> = BTreeMap::new();
     // Thresholds come in ascending order, as `above` wants them.
@@ -285,7 +285,7 @@ fn row(figures: Figures, today: Date, listed: &str) -> PriceRow {
         listed => format!("{listed}, out of the LiteLLM price map, imported {today}"),
     };
     PriceRow {
-        from: today,
+        from,
         rates: standard.rates,
         above: standard.above,
         tiers,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn imported(map: &str) -> Imported {
-    import(map, date(2026, 11, 24), &[])
+    import(map, date(2026, 11, 24), date(2026, 11, 24), &[])
 }
 
 /// The table of an import, read back as TOML.
@@ -58,6 +58,20 @@ source = "https://vendor.example/prices, out of the LiteLLM price map, imported 
     assert!(imported.toml.ends_with(expected), "{}", imported.toml);
     assert_eq!(imported.models, 1);
     assert_eq!(imported.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_day_of_the_import_is_told_apart_from_the_day_from_which_prices_hold() {
+    let imported = import(SONNET, date(2025, 1, 1), date(2026, 11, 24), &[]);
+    let row = row(&imported);
+    assert_eq!(row["from"].to_string(), "2025-01-01");
+    let source = row["source"].as_str().unwrap();
+    assert!(source.ends_with("imported 2026-11-24"), "{source}");
+    let head = imported.toml.lines().next().unwrap();
+    assert!(
+        head.ends_with("imported on 2026-11-24; they hold from 2025-01-01."),
+        "{head}"
+    );
 }
 
 #[test]
@@ -203,7 +217,12 @@ fn a_model_gets_the_name_that_its_provider_answers_with() {
         all.warnings,
         ["open: providers ask different prices, all keep their full names: a/open, b/open"]
     );
-    let one = import(map, date(2026, 11, 24), &["b".to_owned()]);
+    let one = import(
+        map,
+        date(2026, 11, 24),
+        date(2026, 11, 24),
+        &["b".to_owned()],
+    );
     assert_eq!(names(&one), ["open", "same"]);
 }
 

@@ -10,6 +10,7 @@ use super::{Bill, BillError, Billed, Kind, day, day_of};
 #[derive(Deserialize)]
 struct Page {
     data: Vec<Bucket>,
+    has_more: Option<bool>,
 }
 
 /// A stretch of time: OpenAI has `start_time` in Unix seconds, Anthropic `starting_at` in RFC 3339.
@@ -61,6 +62,10 @@ pub(super) fn json(text: &str) -> Result<Bill, BillError> {
     } else {
         vec![serde_json::from_str(text).map_err(shape)?]
     };
+    // In whatever order they stand, one of them must be the last.
+    if !pages.is_empty() && pages.iter().all(|page| page.has_more == Some(true)) {
+        return Err(BillError::MorePages);
+    }
     let mut bill = Bill::default();
     let mut kind = None;
     for bucket in pages.into_iter().flat_map(|page| page.data) {
