@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use serde_json::json;
 
 use super::Failure;
-use super::store::Desk;
+use super::store::{self, Desk};
 use crate::account::Directory;
 use crate::changes::{AccountPatch, NewAccount};
 use crate::config::Config;
@@ -89,10 +89,11 @@ pub enum Format {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
-    let desk = match command {
-        AccountCommand::List { .. } => Desk::open(config)?,
-        _ => Desk::open_or_make(config)?,
-    };
+    if let AccountCommand::List { format } = &command {
+        print!("{}", list(&store::directory(config)?, *format));
+        return Ok(());
+    }
+    let desk = Desk::open_or_make(config)?;
     let changes = desk.changes(config);
     match command {
         AccountCommand::Create {
@@ -118,7 +119,8 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
                 "account {id} is there: make a key for it with weir key create --account {id}"
             );
         }
-        AccountCommand::List { format } => print!("{}", list(&desk.directory, format)),
+        // Above: listing changes nothing.
+        AccountCommand::List { .. } => {}
         AccountCommand::Set {
             id,
             plan,

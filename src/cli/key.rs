@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::account::Format;
-use super::store::Desk;
+use super::store::{self, Desk};
 use super::when::moment;
 use crate::account::{Directory, Key};
 use crate::changes::{MadeKey, NewKey};
@@ -66,10 +66,12 @@ pub enum KeyCommand {
 /// # Errors
 /// What to tell the user.
 pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
-    let desk = match command {
-        KeyCommand::List { .. } => Desk::open(config)?,
-        _ => Desk::open_or_make(config)?,
-    };
+    if let KeyCommand::List { account, format } = &command {
+        let directory = store::directory(config)?;
+        print!("{}", list(&directory, account.as_deref(), *format));
+        return Ok(());
+    }
+    let desk = Desk::open_or_make(config)?;
     let changes = desk.changes(config);
     match command {
         KeyCommand::Create {
@@ -89,9 +91,8 @@ pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
             })?;
             show(&made);
         }
-        KeyCommand::List { account, format } => {
-            print!("{}", list(&desk.directory, account.as_deref(), format));
-        }
+        // Above: listing changes nothing.
+        KeyCommand::List { .. } => {}
         KeyCommand::Rotate { id, overlap_hours } => {
             let overlap = SignedDuration::from_hours(i64::from(overlap_hours));
             let (made, ends) = changes.rotate_key(&id, overlap)?;

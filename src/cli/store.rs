@@ -1,5 +1,6 @@
 //! The store as commands use it: opened beside a running gateway.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Failure;
@@ -7,7 +8,7 @@ use crate::account::Directory;
 use crate::changes::Changes;
 use crate::config::{Config, StoreUrl};
 use crate::gateway::open_store;
-use crate::ledger::store::Store;
+use crate::ledger::store::{Store, Stored};
 use crate::secret::Pepper;
 use crate::snapshot;
 
@@ -17,9 +18,7 @@ use crate::snapshot;
 /// # Errors
 /// When there is none, when it does not answer or is damaged.
 pub fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    if let StoreUrl::Sqlite(path) = &config.store.url
-        && !path.try_exists()?
-    {
+    if let Some(path) = missing(config)? {
         let path = std::path::absolute(path)?;
         return Err(Failure(format!(
             "there is no ledger at {}: weir serve makes it when it first starts; if yours is elsewhere, name its \
@@ -28,6 +27,26 @@ pub fn open(config: &Config) -> Result<Arc<dyn Store>, Failure> {
         )));
     }
     open_or_make(config)
+}
+
+/// The SQLite file that is configured and not there.
+fn missing(config: &Config) -> Result<Option<&Path>, Failure> {
+    match &config.store.url {
+        StoreUrl::Sqlite(path) if !path.try_exists()? => Ok(Some(path)),
+        _ => Ok(None),
+    }
+}
+
+/// Who is there: by the configuration alone where no ledger was made yet.
+///
+/// # Errors
+/// When the store does not answer or is damaged.
+pub fn directory(config: &Config) -> Result<Directory, Failure> {
+    if missing(config)?.is_some() {
+        let nothing = (Stored::default(), Pepper::new(b""));
+        return Ok(snapshot::directory(config, &nothing.0, &nothing.1));
+    }
+    Ok(Desk::at(config, open(config)?)?.directory)
 }
 
 /// Opens the configured store, and makes it where there is none.
@@ -72,14 +91,6 @@ impl Desk {
         Desk::at(config, open_or_make(config)?)
     }
 
-    /// The same for a command that only reads.
-    ///
-    /// # Errors
-    /// As [`open`].
-    pub fn open(config: &Config) -> Result<Desk, Failure> {
-        Desk::at(config, open(config)?)
-    }
-
     fn at(config: &Config, store: Arc<dyn Store>) -> Result<Desk, Failure> {
         let pepper = pepper(config, store.as_ref())?;
         let directory = snapshot::directory(config, &store.stored()?, &pepper);
@@ -119,12 +130,11 @@ mod tests {
         let text = format!("[store]\nurl = \"sqlite:{}\"\n", file.display());
         let config =
             config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
-        for refused in [open(&config).err(), Desk::open(&config).err()] {
-            let said = refused.unwrap().0;
-            let begins = format!("there is no ledger at {}: ", file.display());
-            assert!(said.starts_with(&begins), "{said}");
-            assert!(!file.exists());
-        }
+        let said = open(&config).err().unwrap().0;
+        let begins = format!("there is no ledger at {}: ", file.display());
+        assert!(said.starts_with(&begins), "{said}");
+        assert_eq!(super::directory(&config).unwrap().members().count(), 0);
+        assert!(!file.exists());
         assert!(Desk::open_or_make(&config).is_ok());
         assert!(file.exists() && open(&config).is_ok());
     }
