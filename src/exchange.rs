@@ -1,19 +1,19 @@
 //! A request that is at an upstream, until it is settled: what was asked and admitted, and what its end means.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+mod background;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use crate::admit::{Admission, Allowance, Cut};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
-use crate::dialect::{Endpoint, endpoint_label};
+use crate::dialect::endpoint_label;
 use crate::gateway::Gateway;
-use crate::ids::{ModelName, RequestId};
-use crate::ledger::store::EntryFilter;
+use crate::ids::ModelName;
 use crate::ledger::{Entry, Outcome};
 use crate::measure::{self, Measured, Question};
 use crate::meter::Reading;
@@ -22,10 +22,12 @@ use crate::money::Money;
 use crate::price;
 use crate::quota::Demand;
 use crate::request::Place;
-use crate::secret::SecretSha256;
 use crate::snapshot::Snapshot;
 use crate::tokens::{Usage, UsageSource};
 use crate::upstream::{Slot, Upstream};
+
+pub use self::background::Background;
+pub(crate) use self::background::is_bill;
 
 /// Everything that the end of a request needs. It is settled exactly once: [`Exchange::settle`] consumes it. It is large and
 /// goes from hand to hand, so it lives in a box.
@@ -157,100 +159,6 @@ impl Exchange {
         self.close(outcome)
     }
 
-    /// The response that an answer brings, where it was made in the background and is there.
-    fn made_in_background(&self, reading: &Reading) -> Option<MadeInBackground> {
-        let response = reading.response_id.as_ref()?;
-        if !reading.background || reading.queued {
-            return None;
-        }
-        let upstream = self.upstream.settings.id.as_str();
-        // The moment of its making, so that every look at it books the very same entry.
-        let at = reading
-            .created_at
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .filter(|at| {
-                let age = self.entry.started_at.duration_since(*at);
-                !age.is_negative() && age < BACKGROUND_AGE
-            });
-        Some(MadeInBackground {
-            bill: background_id(upstream, response),
-            at,
-        })
-    }
-
-    /// The end of a request that brought a response made in the background: streamed as it was made, or fetched. It is billed
-    /// when its usage is first seen, by an entry whose id is made of the response's own: however often it is fetched, by
-    /// whichever gateway and after whatever restart, the ledger takes that entry once. What was asked is an entry without
-    /// use.
-    async fn settle_made(
-        mut self: Box<Self>,
-        made: MadeInBackground,
-        asked: Entry,
-        measured: Measured,
-        outcome: Outcome,
-    ) -> Settled {
-        let is_new = self.gateway.background.first(made.bill) && !self.is_billed(&made).await;
-        if !is_new {
-            self.entry = asked;
-            return self.close(outcome);
-        }
-        let usage = measured.usage;
-        self.entry.started_at = made.at.unwrap_or(self.entry.started_at);
-        self.price(measured);
-        self.entry
-            .reason
-            .get_or_insert_with(|| "a response made in the background".into());
-        let now = Timestamp::now();
-        let billed = Entry {
-            id: made.bill,
-            ended_at: now,
-            endpoint: Endpoint::Responses.as_str().into(),
-            model: self.entry.model.clone().or(self.entry.served_model.clone()),
-            outcome: Outcome::Completed,
-            ..std::mem::replace(&mut self.entry, asked)
-        };
-        let key = traffic_key(&self.snapshot, &billed);
-        let observation = Observation {
-            usage,
-            cost: billed.cost_usd(),
-            unpriced: is_unpriced(&billed),
-            ..Observation::default()
-        };
-        let spent = Demand::settled(billed.cost_usd(), &usage);
-        self.gateway.metrics.observe(key, &observation);
-        self.gateway.book(billed);
-        let mut settled = self.close_having_spent(outcome, spent);
-        settled.usage = usage;
-        settled.cost = spent.cost;
-        settled
-    }
-
-    /// Whether the ledger has a response's bill already: written by another gateway, or before a restart. Limits have counted
-    /// it then. A ledger that does not answer in time is taken to have none.
-    async fn is_billed(&self, made: &MadeInBackground) -> bool {
-        let Some(at) = made.at else {
-            return false;
-        };
-        let (store, id) = (Arc::clone(&self.gateway.store), made.bill);
-        let filter = EntryFilter {
-            since: Some(at),
-            until: at.checked_add(SignedDuration::from_millis(1)).ok(),
-            account: self.entry.account().cloned(),
-            ..EntryFilter::default()
-        };
-        let looking = tokio::task::spawn_blocking(move || {
-            let mut found = false;
-            let scanned = store.scan(&filter, &mut |entry| {
-                found |= entry.id == id;
-                !found
-            });
-            scanned.is_ok() && found
-        });
-        tokio::time::timeout(LOOK_UP, looking)
-            .await
-            .is_ok_and(|found| found.unwrap_or(false))
-    }
-
     fn outcome(&self, reading: &Reading, outcome: Outcome) -> Outcome {
         let failed = self.entry.status >= 400 || reading.failed.is_some();
         if outcome == Outcome::Completed && failed {
@@ -357,12 +265,6 @@ impl Exchange {
     }
 }
 
-/// A response that was made in the background: the id of its bill, and when it was made.
-struct MadeInBackground {
-    bill: RequestId,
-    at: Option<Timestamp>,
-}
-
 fn is_unpriced(entry: &Entry) -> bool {
     entry.is_unpriced() || entry.reason.as_deref() == Some(INCOMPLETE)
 }
@@ -373,44 +275,6 @@ const INCOMPLETE: &str = "a part of what was used has no price";
 
 /// A stopping gateway reads on no longer than this, whatever it does otherwise.
 const DRAIN_AT_STOP: Duration = Duration::from_secs(2);
-
-/// How long the ledger may take to say whether a response was billed.
-const LOOK_UP: Duration = Duration::from_secs(2);
-
-/// A response is kept by its provider for 30 days: a moment farther away is no moment of a making.
-const BACKGROUND_AGE: SignedDuration = SignedDuration::from_hours(31 * 24);
-
-/// The ledger's id of a response that was made in the background: the same for each fetch.
-fn background_id(upstream: &str, response: &str) -> RequestId {
-    let digest = SecretSha256::of(format!("{upstream} {response}").as_bytes());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(digest.0.first_chunk::<16>().unwrap_or(&[0; 16]));
-    RequestId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
-}
-
-/// Whether an entry is the bill of a response made in the background, told by its id: requests have ids of version 7.
-pub(crate) fn is_bill(id: RequestId) -> bool {
-    id.0.get_version_num() == 8
-}
-
-/// Responses made in the background that this gateway has billed. The ledger itself takes each once; this keeps quotas and
-/// metrics from counting a second fetch.
-#[derive(Debug, Default)]
-pub struct Background(Mutex<HashSet<RequestId>>);
-
-impl Background {
-    /// More are forgotten, which costs nothing but a count.
-    const KEPT: usize = 100_000;
-
-    /// Whether it was not seen before.
-    fn first(&self, id: RequestId) -> bool {
-        let mut billed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if billed.len() >= Self::KEPT {
-            billed.clear();
-        }
-        billed.insert(id)
-    }
-}
 
 /// The bounded labels of an entry.
 pub(crate) fn traffic_key(snapshot: &Snapshot, entry: &Entry) -> TrafficKey {
