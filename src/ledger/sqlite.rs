@@ -284,10 +284,10 @@ const CACHE_KIB: u32 = 2 * 1024;
 fn open_connection(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    write_ahead(&connection).map_err(failed)?;
     connection
         .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = NORMAL;
+            "PRAGMA synchronous = NORMAL;
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA cache_size = -{CACHE_KIB};
              PRAGMA temp_store = MEMORY;",
@@ -295,6 +295,24 @@ fn open_connection(path: &Path) -> Result<Connection, StoreError> {
         .map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Gives the file its write-ahead log. Of several processes that do so to a new file at once, SQLite fails some without
+/// waiting: each holds a lock that the other needs, and the busy timeout is for those whose waiting can end. They try again.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let begun_at = Instant::now();
+    loop {
+        let done = connection.execute_batch("PRAGMA journal_mode = WAL");
+        match done {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && begun_at.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn create_private(path: &Path) -> io::Result<()> {
@@ -414,6 +432,23 @@ mod tests {
         });
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.approximate_entries().unwrap(), 20 + 3 * 20);
+    }
+
+    #[test]
+    fn a_new_file_may_be_opened_by_many_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = directory.path().join(format!("{round}.db"));
+            let together = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        together.wait();
+                        SqliteStore::open(&path).unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]
