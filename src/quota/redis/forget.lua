@@ -3,7 +3,7 @@
 if tree[1] ~= epoch then return other_epoch() end
 for _ = 1, argument() do
   local name, _, field, once = argument(), argument(), argument(), argument()
-  if field == '' then redis.call('DEL', COUNTERS .. name) else redis.call('HDEL', COUNTERS .. name, field) end
-  redis.call('DEL', prefix .. 'once:' .. once)
+  if field == '' then call('DEL', COUNTERS .. name) else call('HDEL', COUNTERS .. name, field) end
+  call('DEL', prefix .. 'once:' .. once)
 end
 return { 'ok' }

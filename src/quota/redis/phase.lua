@@ -6,17 +6,17 @@ if tree[1] ~= epoch then return other_epoch() end
 local phase, silence = argument(), argument()
 local answer = { 'ok' }
 if phase == 'goes on' or phase == 'reading' then
-  redis.call('PEXPIRE', base .. 'rebuild', silence)
+  call('PEXPIRE', base .. 'rebuild', silence)
 end
 if phase == 'goes on' then return answer end
 if phase == 'failed' then
-  redis.call('PEXPIRE', base .. 'rebuild', 1000)
+  call('PEXPIRE', base .. 'rebuild', 1000)
   return answer
 end
-redis.call('HSET', KEYS[1], 'state', phase)
+call('HSET', KEYS[1], 'state', phase)
 if phase == 'reading' then
-  for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'joined')) do answer[#answer + 1] = id end
+  for _, id in ipairs(call('SMEMBERS', prefix .. 'joined')) do answer[#answer + 1] = id end
 else
-  redis.call('DEL', base .. 'rebuild')
+  call('DEL', base .. 'rebuild')
 end
 return answer

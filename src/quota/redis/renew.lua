@@ -3,8 +3,8 @@
 if tree[1] ~= epoch then return other_epoch() end
 for at = 3, #arguments, 2 do
   local id, expires = arguments[at], arguments[at + 1]
-  local packed = redis.call('HGET', OPEN, id)
-  if packed and cmsgpack.unpack(packed)[1] == 0 then redis.call('ZADD', UNTIL, 'XX', text(expires), id) end
+  local packed = call('HGET', OPEN, id)
+  if packed and cmsgpack.unpack(packed)[1] == 0 then call('ZADD', UNTIL, 'XX', text(expires), id) end
 end
 expire()
 keep()

@@ -4,61 +4,64 @@
 -- Answers: 'ok' or 'denied', limit (from 0), settled, retry, then used and reserved of each limit; 'epoch'; 'state'.
 local mode, id, expires, count = argument(), argument(), argument(), argument()
 if tree[1] ~= epoch or (state ~= 'ready' and mode ~= 'join') then return other_epoch() end
-expire()
+local others = expire()
 
-local packed = redis.call('HGET', OPEN, id)
+local packed = call('HGET', OPEN, id)
 local record = packed and cmsgpack.unpack(packed) or { 0 }
 if mode == 'join' then
   if state == 'rebuild' then
-    redis.call('SADD', prefix .. 'joined', id)
-    redis.call('PEXPIRE', prefix .. 'joined', DAY_MS)
+    call('SADD', prefix .. 'joined', id)
+    call('PEXPIRE', prefix .. 'joined', DAY_MS)
   end
   if packed then return { 'ok' } end
 elseif (mode == 'new') == (packed and true or false) or record[1] == 1 then
   return { 'state' }
 end
 
-local limits, answer, refusal = {}, { 'ok', '', '', '' }, nil
-for i = 1, count do
-  local at = cursor
-  cursor = at + 14
-  local limit = {
-    name = arguments[at + 1], kind = arguments[at + 2], length = arguments[at + 3],
-    window_start = arguments[at + 4], window_end = arguments[at + 5], field = arguments[at + 6],
-    kept = arguments[at + 7], ttl = arguments[at + 8], need = { arguments[at + 9], arguments[at + 10] },
-    max = { arguments[at + 11], arguments[at + 12] }, enforced = arguments[at + 13] == 1,
-    counts = arguments[at + 14] == 1,
-  }
-  limits[i] = limit
-  limit.counter = COUNTERS .. limit.name
-  if mode ~= 'join' then
-    local used, reserved, _, parts = sum(limit.counter, limit.kind, limit.window_start, limit.field)
-    local settled = plus(used, limit.need)
-    local wanted = plus(settled, reserved)
-    if limit.enforced and exceeds(wanted, limit.max) then
-      local retry = math.huge
-      if exceeds(limit.need, limit.max) or limit.kind == 'c' then
-        retry = math.huge
-      elseif limit.kind == 'r' then
-        table.sort(parts, function(a, b) return a[1] < b[1] end)
-        local left, excess = ZERO, minus(wanted, limit.max)
-        for _, part in ipairs(parts) do
-          left = plus(left, part[2])
-          if not exceeds(excess, left) then
-            retry = part[1] + limit.length
-            break
-          end
+-- The members of a limit among the arguments, counted from its place.
+local NAME, KIND, LENGTH, START, FINISH, FIELD, KEPT, TTL, NEED, MAX, ENFORCED, COUNTS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14
+local MEMBERS = 14
+local first, last = cursor, cursor + MEMBERS * (count - 1)
+
+-- The moment at which enough of a rolling window's parts will have left, if ever.
+local function enough_has_left(parts, eh, el, length)
+  table.sort(parts, function(a, b) return a[1] < b[1] end)
+  local lh, ll = 0, 0
+  for _, part in ipairs(parts) do
+    lh, ll = plus(lh, ll, part[2], part[3])
+    if not exceeds(eh, el, lh, ll) then return part[1] + length end
+  end
+  return math.huge
+end
+
+local answer, refusal = { 'ok', '', '', '' }, nil
+if mode ~= 'join' then
+  for at = first, last, MEMBERS do
+    local kind = arguments[at + KIND]
+    local nh, nl = arguments[at + NEED], arguments[at + NEED + 1]
+    local uh, ul, rh, rl, _, _, parts = sum(arguments[at + NAME], kind, arguments[at + START], arguments[at + FIELD])
+    if arguments[at + ENFORCED] == 1 then
+      local mh, ml = arguments[at + MAX], arguments[at + MAX + 1]
+      local sh, sl = plus(uh, ul, nh, nl)
+      local wh, wl = plus(sh, sl, rh, rl)
+      if exceeds(wh, wl, mh, ml) then
+        local retry = math.huge
+        if exceeds(nh, nl, mh, ml) or kind == 'c' then
+          retry = math.huge
+        elseif kind == 'r' then
+          local eh, el = minus(wh, wl, mh, ml)
+          retry = enough_has_left(parts, eh, el, arguments[at + LENGTH])
+        else
+          retry = arguments[at + FINISH]
         end
-      else
-        retry = limit.window_end
-      end
-      local is_settled = exceeds(settled, limit.max) and 1 or 0
-      if not refusal or retry > refusal.retry or (retry == refusal.retry and is_settled > refusal.settled) then
-        refusal = { limit = i - 1, retry = retry, settled = is_settled }
+        local is_settled = exceeds(sh, sl, mh, ml) and 1 or 0
+        if not refusal or retry > refusal.retry or (retry == refusal.retry and is_settled > refusal.settled) then
+          refusal = { limit = (at - first) / MEMBERS, retry = retry, settled = is_settled }
+        end
       end
     end
-    at = #answer
-    answer[at + 1], answer[at + 2], answer[at + 3], answer[at + 4] = used[1], used[2], reserved[1], reserved[2]
+    local n = #answer
+    answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = uh, ul, rh, rl
   end
 end
 if refusal then
@@ -67,30 +70,31 @@ if refusal then
   return answer
 end
 
-for _, limit in ipairs(limits) do
-  if limit.counts then
-    local cell = cell_at(limit.counter, limit.field)
-    cell.reserved = plus(cell.reserved, limit.need)
-    change(cell, limit.kept, limit.ttl)
+for at = first, last, MEMBERS do
+  if arguments[at + COUNTS] == 1 then
+    local name, field = arguments[at + NAME], arguments[at + FIELD]
+    local nh, nl = arguments[at + NEED], arguments[at + NEED + 1]
+    local cell = cell_at(name, field)
+    cell.rh, cell.rl = plus(cell.rh, cell.rl, nh, nl)
+    change(cell, arguments[at + KEPT], arguments[at + TTL])
     local held = nil
     if mode == 'more' then
-      for at = 2, #record, 4 do
-        if record[at] == limit.name and record[at + 1] == limit.field then held = at end
+      for i = 2, #record, 4 do
+        if record[i] == name and record[i + 1] == field then held = i end
       end
     end
     if held then
-      local sum_held = plus({ record[held + 2], record[held + 3] }, limit.need)
-      record[held + 2], record[held + 3] = sum_held[1], sum_held[2]
+      record[held + 2], record[held + 3] = plus(record[held + 2], record[held + 3], nh, nl)
     else
-      local at = #record
-      record[at + 1], record[at + 2], record[at + 3], record[at + 4] = limit.name, limit.field, limit.need[1], limit.need[2]
+      local n = #record
+      record[n + 1], record[n + 2], record[n + 3], record[n + 4] = name, field, nh, nl
     end
   end
 end
 write()
-redis.call('HSET', OPEN, id, cmsgpack.pack(record))
+call('HSET', OPEN, id, cmsgpack.pack(record))
 if mode ~= 'more' then
-  redis.call('ZADD', UNTIL, text(expires), id)
-  if redis.call('ZCARD', UNTIL) == 1 then keep() end
+  call('ZADD', UNTIL, text(expires), id)
+  if not others then keep() end
 end
 return answer

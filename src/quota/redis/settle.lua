@@ -5,43 +5,47 @@ local id, count = argument(), argument()
 if tree[1] ~= epoch then return other_epoch() end
 expire()
 
-local packed = redis.call('HGET', OPEN, id)
+local packed = call('HGET', OPEN, id)
 if not packed then return { 'gone' } end
 local record = cmsgpack.unpack(packed)
 if record[1] == 0 then lift(record) end
-redis.call('HDEL', OPEN, id)
-redis.call('ZREM', UNTIL, id)
+call('HDEL', OPEN, id)
+call('ZREM', UNTIL, id)
 
-local marked, answer = {}, { 'ok' }
-for _ = 1, count do
-  local at = cursor
-  cursor = at + 10
-  local limit = {
-    name = arguments[at + 1], kind = arguments[at + 2], window_start = arguments[at + 3], field = arguments[at + 4],
-    kept = arguments[at + 5], ttl = arguments[at + 6], used = { arguments[at + 7], arguments[at + 8] },
-    counts = arguments[at + 9] == 1, marks = arguments[at + 10] == 1,
-  }
-  limit.counter = COUNTERS .. limit.name
-  if limit.counts and exceeds(limit.used, ZERO) then
-    local cell = cell_at(limit.counter, limit.field)
-    cell.used = plus(cell.used, limit.used)
-    change(cell, limit.kept, limit.ttl)
+-- The members of a limit among the arguments, counted from its place.
+local NAME, KIND, START, FIELD, KEPT, TTL, USED, COUNTS, MARKS = 1, 2, 3, 4, 5, 6, 7, 9, 10
+local MEMBERS = 10
+local first, last = cursor, cursor + MEMBERS * (count - 1)
+
+for at = first, last, MEMBERS do
+  local uh, ul = arguments[at + USED], arguments[at + USED + 1]
+  if arguments[at + COUNTS] == 1 and exceeds(uh, ul, 0, 0) then
+    local cell = cell_at(arguments[at + NAME], arguments[at + FIELD])
+    cell.uh, cell.ul = plus(cell.uh, cell.ul, uh, ul)
+    change(cell, arguments[at + KEPT], arguments[at + TTL])
   end
-  if limit.marks then marked[#marked + 1] = limit end
 end
 -- All are asked before any peak is raised: limits can share a counter.
-for _, limit in ipairs(marked) do
-  local used, reserved, peak = sum(limit.counter, limit.kind, limit.window_start, limit.field)
-  for _, number in ipairs({ peak[1], peak[2], used[1], used[2], reserved[1], reserved[2] }) do
-    answer[#answer + 1] = number
+local answer = { 'ok' }
+for at = first, last, MEMBERS do
+  if arguments[at + MARKS] == 1 then
+    local uh, ul, rh, rl, ph, pl =
+      sum(arguments[at + NAME], arguments[at + KIND], arguments[at + START], arguments[at + FIELD])
+    local n = #answer
+    answer[n + 1], answer[n + 2], answer[n + 3] = ph, pl, uh
+    answer[n + 4], answer[n + 5], answer[n + 6] = ul, rh, rl
   end
-  limit.sum = used
 end
-for _, limit in ipairs(marked) do
-  local cell = cell_at(limit.counter, limit.field)
-  if not cell.is_new and exceeds(limit.sum, cell.peak) or cell.is_changed and exceeds(limit.sum, cell.peak) then
-    cell.peak = limit.sum
-    change(cell)
+local n = 1
+for at = first, last, MEMBERS do
+  if arguments[at + MARKS] == 1 then
+    local cell = cell_at(arguments[at + NAME], arguments[at + FIELD])
+    local sh, sl = answer[n + 3], answer[n + 4]
+    n = n + 6
+    if (not cell.is_new or cell.is_changed) and exceeds(sh, sl, cell.ph, cell.pl) then
+      cell.ph, cell.pl = sh, sl
+      change(cell)
+    end
   end
 end
 write()

@@ -4,9 +4,7 @@ expire()
 local answer = { 'ok' }
 for _ = 1, argument() do
   local name, kind, window_start, field = argument(), argument(), argument(), argument()
-  local used, reserved = sum(COUNTERS .. name, kind, window_start, field)
-  for _, number in ipairs({ used[1], used[2], reserved[1], reserved[2] }) do
-    answer[#answer + 1] = number
-  end
+  local n, uh, ul, rh, rl = #answer, sum(name, kind, window_start, field)
+  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = uh, ul, rh, rl
 end
 return answer
