@@ -5,6 +5,7 @@ mod descriptors;
 mod socket;
 mod streams;
 mod tls;
+mod turns;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,6 +29,7 @@ pub use descriptors::{connections as connections_max, raise_limit};
 pub use socket::bind;
 use streams::Streams;
 pub use tls::{Certificates, CertificatesError};
+use turns::TakesTurns;
 
 /// The bounds of one listener.
 #[derive(Clone, Debug)]
@@ -258,7 +260,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&activity), bounds, h2));
+    let timed = TimedIo::new(stream, Arc::clone(&activity), bounds, h2);
+    let io = TokioIo::new(TakesTurns::new(timed));
     let serving = Arc::clone(&activity);
     let service = service_fn(move |request| {
         let request_active = Activity::begin(&serving);
