@@ -44,6 +44,8 @@ pub struct Exchange {
     pub(crate) question: Question,
     /// The entry as far as it is known.
     pub(crate) entry: Entry,
+    /// Whether a part of what was used has no price: the cost is then not all of it.
+    pub(crate) incomplete: bool,
     pub(crate) started: Instant,
     pub(crate) first_token: Option<Duration>,
     pub(crate) in_flight: InFlight,
@@ -215,6 +217,7 @@ impl Exchange {
                 entry.cost = priced.cost.by_class;
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
+                self.incomplete = priced.cost.incomplete;
                 if priced.cost.incomplete && entry.reason.is_none() {
                     entry.reason = Some(INCOMPLETE.into());
                 }
@@ -242,7 +245,7 @@ impl Exchange {
         let observation = Observation {
             usage: entry.usage,
             cost,
-            unpriced: is_unpriced(entry),
+            unpriced: entry.is_unpriced() || this.incomplete,
             duration,
             first_token: this.first_token,
         };
@@ -263,10 +266,6 @@ impl Exchange {
             spent,
         }
     }
-}
-
-fn is_unpriced(entry: &Entry) -> bool {
-    entry.is_unpriced() || entry.reason.as_deref() == Some(INCOMPLETE)
 }
 
 /// What an entry says whose price lacks a part of what was used: web searches of a model whose table has no price for them.

@@ -106,6 +106,7 @@ pub(crate) async fn forward(
             cut: None,
             question,
             entry: clean(entry),
+            incomplete: false,
             started: frame.started,
             first_token: None,
             in_flight,

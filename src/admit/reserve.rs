@@ -147,16 +147,16 @@ impl<'a> Need<'a> {
     ) -> Need<'a> {
         let name = served.model.as_ref().map_or("", ModelName::as_str);
         let extent = Extent::of(applicant.body);
-        let (most, said_by) = served.output_max(applicant);
+        let (most, asked_by) = served.output_max(applicant);
         let (output_max, said_by) = match cap {
             // A limit's cap is sent along.
-            Some(cap) if cap < most || said_by == SaidBy::Nobody => {
+            Some(cap) if cap < most || asked_by == SaidBy::Nobody => {
                 (cap.min(most), SaidBy::PriceTable)
             }
-            _ => (most, said_by),
+            _ => (most, asked_by),
         };
-        let adaptive = snapshot.config.quota.mode == ReservationMode::Adaptive
-            && served.output_max(applicant).1 != SaidBy::Request;
+        let adaptive =
+            snapshot.config.quota.mode == ReservationMode::Adaptive && asked_by != SaidBy::Request;
         Need {
             applicant,
             served,

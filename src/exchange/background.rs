@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Exchange, Settled, is_unpriced, traffic_key};
+use super::{Exchange, Settled, traffic_key};
 use crate::dialect::Endpoint;
 use crate::ids::RequestId;
 use crate::ledger::store::EntryFilter;
@@ -83,7 +83,8 @@ impl Exchange {
         let observation = Observation {
             usage,
             cost: billed.cost_usd(),
-            unpriced: is_unpriced(&billed),
+            // The bill's, not of the entry that says what was asked.
+            unpriced: billed.is_unpriced() || std::mem::take(&mut self.incomplete),
             ..Observation::default()
         };
         let spent = Demand::settled(billed.cost_usd(), &usage);
@@ -91,6 +92,7 @@ impl Exchange {
         self.gateway.book(billed);
         let mut settled = self.close_having_spent(outcome, spent);
         settled.usage = usage;
+        settled.unpriced = observation.unpriced;
         settled.cost = spent.cost;
         settled
     }

@@ -70,6 +70,7 @@ fn journal(criterion: &mut Criterion) {
                 },
                 |(begun, closed)| {
                     ledger.begin(&begun).expect("begun");
+                    ledger.commit(begun.id).expect("committed");
                     ledger.close(closed).expect("closed");
                 },
                 BatchSize::SmallInput,
@@ -96,6 +97,7 @@ fn records() {
     begun.on(|| {
         for entry in &entries {
             ledger.begin(entry).expect("begun");
+            ledger.commit(entry.id).expect("committed");
         }
     });
     closed.on(|| {
