@@ -113,8 +113,8 @@ pub(crate) async fn forward(
             place: frame.place.take(),
         })),
     };
-    // Who is ready has a turn, and begins too: the journal takes them all in one write, and they go out one behind the other
-    // (see `listen::turns`).
+    // Who is ready has a turn, and begins too: the journal takes them all in one write, and they go out one behind the other,
+    // as answers do (see `listen`).
     tokio::task::yield_now().await;
     if let Err(error) = gateway.ledger.commit(frame.id) {
         departure.exchange = None;
