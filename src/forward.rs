@@ -16,7 +16,7 @@ use crate::dialect::splice::{self, Edit};
 use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
-use crate::ledger::{LedgerError, Outcome};
+use crate::ledger::Outcome;
 use crate::measure::{CLIENT_CLOSED_REQUEST, Question};
 use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
 use crate::refuse::Refusal;
@@ -86,8 +86,15 @@ pub(crate) async fn forward(
     };
     entry.upstream = Some(first.settings.id.clone());
     admission.foresee(&mut entry);
-    let unrecorded = |error| unrecorded(gateway, &error);
-    gateway.ledger.begin(&entry).map_err(unrecorded)?;
+    gateway.ledger.begin(&entry).map_err(|error| {
+        gateway.metrics.event("journal_failed", "begin");
+        Refusal::new(
+            Code::Overloaded,
+            "The gateway cannot record requests just now.",
+        )
+        .retry_after(Duration::from_secs(1))
+        .detail(error.to_string())
+    })?;
     let Some(in_flight) = frame.in_flight.take() else {
         return Err(Refusal::new(
             Code::Internal,
@@ -113,14 +120,9 @@ pub(crate) async fn forward(
             place: frame.place.take(),
         })),
     };
-    // Who is ready has a turn, and begins too: the journal takes them all in one write, and they go out one behind the other,
-    // as answers do (see `listen`).
-    tokio::task::yield_now().await;
-    if let Err(error) = gateway.ledger.commit(frame.id) {
-        departure.exchange = None;
-        return Err(unrecorded(error));
-    }
     gateway.metrics.overhead.observe(frame.started.elapsed());
+    // Others that are ready are worked on before any of them is sent, as it is with answers (see `listen`).
+    tokio::task::yield_now().await;
 
     let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
     let mut call = Calling {
@@ -153,16 +155,6 @@ pub(crate) async fn forward(
             Ok(response)
         }
     }
-}
-
-fn unrecorded(gateway: &Gateway, error: &LedgerError) -> Refusal {
-    gateway.metrics.event("journal_failed", "begin");
-    Refusal::new(
-        Code::Overloaded,
-        "The gateway cannot record requests just now.",
-    )
-    .retry_after(Duration::from_secs(1))
-    .detail(error.to_string())
 }
 
 /// The prefilled entry without what was foreseen only for the case that the gateway dies.

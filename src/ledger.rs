@@ -1,7 +1,7 @@
 //! The ledger: one entry for each request, handed to the operating system before the client sees the end.
 //!
 //! ```text
-//! begin, commit ─▶ journal                          before the upstream call; who commits writes what all have begun
+//! begin ─▶ journal                                  one write, before the upstream call
 //! close ─▶ journal ─▶ queue ─▶ writer ─▶ store      one write, before the answer's last byte; batches behind it
 //!                                 ▲
 //!                     journal ────┘                 read again when the queue was full (the store was away)
@@ -36,7 +36,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::ids::RequestId;
 pub use entry::{Entry, Outcome};
 use intake::Intake;
 pub use intake::OnRecovered;
@@ -174,22 +173,13 @@ impl Ledger {
         Ok((ledger, recovery))
     }
 
-    /// Takes in a request that will go upstream. `entry` is what will be booked if the process dies with it: outcome
-    /// `interrupted`, with the usage and cost that can be known or estimated now. It may go after [`Ledger::commit`].
+    /// Records a request before it goes upstream. `entry` is what will be booked if the process dies with it: outcome
+    /// `interrupted`, with the usage and cost that can be known or estimated now.
     ///
     /// # Errors
     /// The request must then be refused: its end could not be kept.
     pub fn begin(&self, entry: &Entry) -> Result<(), LedgerError> {
         Ok(self.shared.journal.begin(entry)?)
-    }
-
-    /// Writes what began so far. When it returns, `id` survives the death of this process. Requests that give each other
-    /// their turns between `begin` and this are written at once.
-    ///
-    /// # Errors
-    /// The request has not begun and must be refused.
-    pub fn commit(&self, id: RequestId) -> Result<(), LedgerError> {
-        Ok(self.shared.journal.commit(id)?)
     }
 
     /// Records a request's end, or one that never began (a rejected one, a correction). When it returns, the entry

@@ -80,11 +80,12 @@ impl Exchange {
             ..std::mem::replace(&mut self.entry, asked)
         };
         let key = traffic_key(&self.snapshot, &billed);
+        // The bill's, not of the entry that says what was asked.
+        let incomplete = std::mem::take(&mut self.incomplete);
         let observation = Observation {
             usage,
             cost: billed.cost_usd(),
-            // The bill's, not of the entry that says what was asked.
-            unpriced: billed.is_unpriced() || std::mem::take(&mut self.incomplete),
+            unpriced: billed.is_unpriced() || incomplete,
             ..Observation::default()
         };
         let spent = Demand::settled(billed.cost_usd(), &usage);

@@ -1,9 +1,8 @@
 //! The journal: an append-only file set of one process, where entries are safe before the client sees the end.
 //!
-//! Two records a request: `begin` before the upstream call (the entry as it would be booked if the process died now), and
-//! `close` before the answer's last byte. The page cache survives the death of the process; [`Fsync`] says what survives
-//! the loss of power. A begin waits in memory until its `commit`, or until any other record is written: requests that begin
-//! in the same moment, and those that end then, share one `write`.
+//! Two records a request, each a single `write`: `begin` before the upstream call (the entry as it would be booked if
+//! the process died now), `close` before the answer's last byte. The page cache survives the death of the process;
+//! [`Fsync`] says what survives the loss of power.
 //!
 //! **A full disk.** Records are written over zeros that were written before: a segment is always extended by
 //! `STEP_BYTES` *before* it is needed. `begin` sees to it that what lies ahead has room for the `close` of every open
@@ -81,8 +80,6 @@ pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
 const CLOSE_SLACK_BYTES: u64 = 1024;
 /// The space with which a journal that failed is taken for well again.
 const PROBE_BYTES: u64 = 16 * 1024;
-/// The buffer that is kept for begins that wait for a commit; what a burst took beyond it is given back.
-const BEGUN_BYTES_KEPT: usize = 256 * 1024;
 /// How far a segment is written with zeros at a time.
 const STEP_BYTES: u64 = 256 * 1024;
 
@@ -137,10 +134,6 @@ struct Pen {
     finished_bytes: u64,
     /// Encoding buffer.
     buffer: Vec<u8>,
-    /// Begins that are not written yet, in order. Room is kept for them as for closes.
-    begun: Vec<u8>,
-    /// Whose they are, and how many bytes each has.
-    begun_by: Vec<(RequestId, usize)>,
     /// Deleted: nothing can be written any more.
     removed: bool,
 }
@@ -197,8 +190,6 @@ impl Journal {
                 kept,
                 finished_bytes: 0,
                 buffer: Vec::with_capacity(1024),
-                begun: Vec::new(),
-                begun_by: Vec::new(),
                 removed: false,
             }),
             synced: Mutex::new(0),
@@ -206,8 +197,7 @@ impl Journal {
         })
     }
 
-    /// Takes in a request that will go upstream: `entry` is what will be booked if the process dies with it. It may go only
-    /// after [`Journal::commit`].
+    /// Records a request before it goes upstream: `entry` is what will be booked if the process dies with it.
     pub(super) fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
         let began = self.try_begin(entry);
         self.note(began.as_ref().err());
@@ -217,36 +207,17 @@ impl Journal {
     fn try_begin(&self, entry: &Entry) -> Result<(), JournalError> {
         let mut pen = self.pen();
         let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
-        if pen.finished_bytes + pen.end() >= self.limits.total_bytes {
+        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
             return Err(JournalError::SpoolFull(self.directory.clone()));
         }
         let reserved = bytes + CLOSE_SLACK_BYTES;
         self.make_room(&mut pen, bytes + reserved)?;
-        pen.await_commit(entry.id);
+        self.write(&mut pen)?;
         let segment = pen.segment.number();
         pen.keep(segment);
         pen.reserved += reserved;
         if let Some(before) = pen.open.insert(entry.id, Open { segment, reserved }) {
             pen.forget(&before);
-        }
-        Ok(())
-    }
-
-    /// Writes what began, this request among it. When it fails, the request has not begun.
-    pub(super) fn commit(&self, id: RequestId) -> Result<(), JournalError> {
-        let committed = self.try_commit(id);
-        self.note(committed.as_ref().err());
-        committed
-    }
-
-    fn try_commit(&self, id: RequestId) -> Result<(), JournalError> {
-        let mut pen = self.pen();
-        pen.buffer.clear();
-        if !pen.begun.is_empty()
-            && let Err(error) = self.write(&mut pen)
-        {
-            pen.withdraw(id);
-            return Err(error);
         }
         self.sync_before_return(pen)
     }
@@ -279,7 +250,7 @@ impl Journal {
         }
         if let Err(error) = self.make_room(&mut pen, bytes) {
             // No more space can be had, but for an open request it was kept.
-            let fits = open.is_some() && pen.end() + bytes <= pen.segment.room();
+            let fits = open.is_some() && pen.segment.end() + bytes <= pen.segment.room();
             if !fits {
                 pen.reopen(entry.id, open);
                 return Err(Unwritten::of(error, entry));
@@ -331,7 +302,7 @@ impl Journal {
 
     /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
     fn make_room(&self, pen: &mut Pen, bytes: u64) -> Result<(), JournalError> {
-        if pen.end() >= self.limits.segment_bytes {
+        if pen.segment.end() >= self.limits.segment_bytes {
             // When there is no space for a new file, the old one goes on.
             if self.rotate(pen, bytes).is_ok() {
                 return Ok(());
@@ -348,8 +319,6 @@ impl Journal {
     }
 
     fn rotate(&self, pen: &mut Pen, bytes: u64) -> io::Result<()> {
-        // They keep this file.
-        pen.write(false)?;
         let room = (pen.reserved + bytes).div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
         let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
         pen.kept.insert(next.number(), Kept::default());
@@ -363,14 +332,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the buffer, behind what waits for a commit.
     fn write(&self, pen: &mut Pen) -> Result<(), JournalError> {
+        let Pen {
+            segment, buffer, ..
+        } = pen;
         if pen.removed {
             let reason = "the ledger was shut down".to_owned();
             return Err(JournalError::Failed(self.directory.clone(), reason));
         }
-        pen.write(true)
-            .map_err(|error| refusal(&self.directory, &error))
+        segment
+            .append(buffer)
+            .map_err(|error| refusal(&self.directory, &error))?;
+        pen.written += 1;
+        Ok(())
     }
 
     fn sync_before_return(&self, pen: MutexGuard<'_, Pen>) -> Result<(), JournalError> {
@@ -489,7 +463,7 @@ impl Journal {
     /// The size of all files together.
     pub(super) fn bytes(&self) -> u64 {
         let pen = self.pen();
-        pen.finished_bytes + pen.end()
+        pen.finished_bytes + pen.segment.end()
     }
 
     /// Deletes the whole file set if nothing in it is needed: the end of an orderly process.
@@ -519,67 +493,6 @@ impl Pen {
             return Err(JournalError::TooLarge(bytes));
         }
         Ok(self.buffer.len() as u64)
-    }
-
-    /// Adds the record in the buffer to those that wait for a commit.
-    fn await_commit(&mut self, id: RequestId) {
-        self.begun.extend_from_slice(&self.buffer);
-        self.begun_by.push((id, self.buffer.len()));
-        self.reserved += self.buffer.len() as u64;
-    }
-
-    /// Writes what waits for a commit and, if wanted, the buffer behind it, as one.
-    fn write(&mut self, with_buffer: bool) -> io::Result<()> {
-        let waiting = self.begun.len();
-        let records = self.begun_by.len() as u64 + u64::from(with_buffer);
-        let bytes = match (waiting, with_buffer) {
-            (0, false) => return Ok(()),
-            (0, true) => &self.buffer,
-            (_, false) => &self.begun,
-            (_, true) => {
-                self.begun.extend_from_slice(&self.buffer);
-                &self.begun
-            }
-        };
-        let written = self.segment.append(bytes);
-        if written.is_err() {
-            self.begun.truncate(waiting);
-            return written;
-        }
-        self.written += records;
-        self.reserved -= waiting as u64;
-        self.begun.clear();
-        self.begun_by.clear();
-        if self.begun.capacity() > BEGUN_BYTES_KEPT {
-            self.begun = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// Where this file ends once what waits for a commit is written.
-    fn end(&self) -> u64 {
-        self.segment.end() + self.begun.len() as u64
-    }
-
-    /// Takes back a request whose begin was not written.
-    fn withdraw(&mut self, id: RequestId) {
-        let mut start = 0;
-        let mut found = None;
-        for (at, (by, length)) in self.begun_by.iter().enumerate() {
-            if *by == id {
-                found = Some((at, start..start + length));
-                break;
-            }
-            start += length;
-        }
-        if let Some((at, bytes)) = found {
-            self.reserved -= bytes.len() as u64;
-            self.begun.drain(bytes);
-            self.begun_by.remove(at);
-        }
-        if let Some(open) = self.open.remove(&id) {
-            self.forget(&open);
-        }
     }
 
     fn position(&self) -> Position {
@@ -625,45 +538,5 @@ fn refusal(directory: &std::path::Path, error: &io::Error) -> JournalError {
             JournalError::DiskFull(directory.to_owned())
         }
         _ => JournalError::Failed(directory.to_owned(), error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::samples::sample;
-    use super::segment::Records;
-    use super::*;
-
-    #[test]
-    fn a_begin_that_could_not_be_written_leaves_no_trace() {
-        let directory = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 1 << 20,
-        };
-        let journal = Journal::create(directory.path(), Fsync::Never, limits).unwrap();
-        let begin = |number| journal.begin(&sample(number)).unwrap();
-        let kept = || {
-            let pen = journal.pen();
-            let records: u64 = pen.kept.values().map(|kept| kept.records).sum();
-            (pen.reserved, pen.open.len(), records, pen.begun.len())
-        };
-        begin(1);
-        begin(3);
-        let before = kept();
-        begin(2);
-        journal.pen().withdraw(sample(2).id);
-        assert_eq!(kept(), before);
-        begin(4);
-        journal.pen().withdraw(sample(1).id);
-        journal.commit(sample(4).id).unwrap();
-        journal.pen().withdraw(sample(3).id);
-        assert_eq!(kept().1, 1);
-        let segment = std::fs::read(segment::path(&journal.directory, 1)).unwrap();
-        let found: Vec<RequestId> = Records::of_file(&segment)
-            .unwrap()
-            .map(|record| codec::decode(record.content).unwrap().id)
-            .collect();
-        assert_eq!(found, [sample(3).id, sample(4).id]);
     }
 }

@@ -175,13 +175,6 @@ fn begun(number: u64) -> Entry {
     entry
 }
 
-/// As a request does it: from then on it survives.
-fn begin(ledger: &Ledger, number: u64) {
-    let entry = begun(number);
-    ledger.begin(&entry).unwrap();
-    ledger.commit(entry.id).unwrap();
-}
-
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
@@ -190,7 +183,7 @@ fn what_is_closed_is_in_the_store_after_a_flush_and_the_journal_goes_at_the_end(
     let (ledger, recovery) = house.start();
     assert_eq!(recovery, Recovery::default());
     for number in 0..100 {
-        begin(&ledger, number);
+        ledger.begin(&begun(number)).unwrap();
     }
     assert_eq!(ledger.open_requests(), 100);
     for number in 0..100 {
@@ -224,7 +217,7 @@ fn a_process_that_dies_leaves_closed_entries_and_open_ones_become_interrupted() 
     house.set_away(true);
     let (ledger, _) = house.start();
     for number in 0..10 {
-        begin(&ledger, number);
+        ledger.begin(&begun(number)).unwrap();
     }
     for number in 0..6 {
         ledger.close(sample(number)).unwrap();
@@ -257,40 +250,10 @@ fn a_process_that_dies_leaves_closed_entries_and_open_ones_become_interrupted() 
 }
 
 #[test]
-fn who_commits_writes_what_all_have_begun() {
-    let house = House::new();
-    let (ledger, _) = house.start();
-    for number in 0..3 {
-        ledger.begin(&begun(number)).unwrap();
-    }
-    ledger.commit(begun(1).id).unwrap();
-    ledger.begin(&begun(3)).unwrap();
-    drop(ledger);
-    let (_ledger, recovery) = house.start();
-    assert_eq!(
-        recovery.interrupted, 3,
-        "the fourth was not committed and did not go"
-    );
-}
-
-#[test]
-fn a_close_writes_what_had_begun_before_it() {
-    let house = House::new();
-    let (ledger, _) = house.start();
-    for number in 0..3 {
-        ledger.begin(&begun(number)).unwrap();
-    }
-    ledger.close(sample(1)).unwrap();
-    drop(ledger);
-    let (_ledger, recovery) = house.start();
-    assert_eq!((recovery.closed, recovery.interrupted), (1, 2));
-}
-
-#[test]
 fn a_living_process_keeps_its_journal_when_another_starts() {
     let house = House::new();
     let (old, _) = house.start();
-    begin(&old, 1);
+    old.begin(&begun(1)).unwrap();
     let (new, recovery) = house.start();
     assert_eq!(recovery, Recovery::default());
     old.close(sample(1)).unwrap();
@@ -305,7 +268,7 @@ fn a_running_gateway_takes_over_the_journal_of_one_that_died_beside_it() {
     let house = House::new();
     let (old, _) = house.start();
     let (_new, _) = house.start();
-    begin(&old, 1);
+    old.begin(&begun(1)).unwrap();
     drop(old);
     let deadline = Instant::now() + Duration::from_secs(20);
     while house.store.entries().is_empty() && Instant::now() < deadline {
@@ -325,7 +288,7 @@ fn while_the_store_is_away_entries_wait_in_the_journal_in_bounded_memory() {
     });
     house.set_away(true);
     for number in 0..500 {
-        begin(&ledger, number);
+        ledger.begin(&begun(number)).unwrap();
         ledger.close(sample(number)).unwrap();
     }
     assert!(ledger.flush(Duration::from_millis(100)).is_err());
@@ -356,12 +319,12 @@ fn while_the_store_is_away_entries_wait_in_the_journal_in_bounded_memory() {
 fn a_start_without_the_store_keeps_old_journals_for_later() {
     let house = House::new();
     let (ledger, _) = house.start();
-    begin(&ledger, 1);
+    ledger.begin(&begun(1)).unwrap();
     drop(ledger);
     house.set_away(true);
     let (ledger, recovery) = house.start();
     assert_eq!(recovery.waiting, 1);
-    begin(&ledger, 2);
+    ledger.begin(&begun(2)).unwrap();
     ledger.close(sample(2)).unwrap();
     house.set_away(false);
     ledger.flush(SOON).unwrap();
@@ -384,7 +347,7 @@ fn a_spool_that_is_full_refuses_new_requests_and_takes_the_ends_of_old_ones() {
     let refused = loop {
         let entry = begun(open.len() as u64);
         assert!(open.len() < 10_000, "it is never full");
-        match ledger.begin(&entry).and_then(|()| ledger.commit(entry.id)) {
+        match ledger.begin(&entry) {
             Ok(()) => open.push(sample(open.len() as u64)),
             Err(error) => break error,
         }
@@ -402,7 +365,7 @@ fn a_spool_that_is_full_refuses_new_requests_and_takes_the_ends_of_old_ones() {
     ledger.flush(SOON).unwrap();
     assert_eq!(house.store.entries().len(), count);
     assert!(keeper::make_durable(&ledger.shared));
-    begin(&ledger, 9_999);
+    ledger.begin(&begun(9_999)).unwrap();
 }
 
 #[test]
@@ -425,7 +388,7 @@ fn a_journal_cut_at_any_record_loses_only_what_was_cut() {
     house.set_away(true);
     let (ledger, _) = house.start();
     for number in 0..5 {
-        begin(&ledger, number);
+        ledger.begin(&begun(number)).unwrap();
         ledger.close(sample(number)).unwrap();
     }
     drop(ledger);
@@ -455,7 +418,7 @@ fn every_fsync_policy_keeps_entries() {
                 let ledger = &ledger;
                 scope.spawn(move || {
                     for number in 0..20 {
-                        begin(ledger, thread * 100 + number);
+                        ledger.begin(&begun(thread * 100 + number)).unwrap();
                         ledger.close(sample(thread * 100 + number)).unwrap();
                     }
                 });
@@ -469,8 +432,7 @@ fn every_fsync_policy_keeps_entries() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Whether it is committed at once.
-    Begin(bool),
+    Begin,
     /// One of the open requests, by a number that is taken modulo their count.
     Close(usize),
     StoreAway(bool),
@@ -482,7 +444,7 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => any::<bool>().prop_map(Step::Begin),
+        8 => Just(Step::Begin),
         8 => any::<usize>().prop_map(Step::Close),
         1 => any::<bool>().prop_map(Step::StoreAway),
         1 => Just(Step::Die),
@@ -508,17 +470,11 @@ proptest! {
         };
         let (mut ledger, _) = house.start_with(settings());
         let (mut next, mut open, mut closed, mut lost) = (0, Vec::new(), Vec::new(), Vec::new());
-        // Those that nobody committed: other records may have taken them along.
-        let (mut uncommitted, mut maybe) = (Vec::new(), 0);
         for step in steps {
             match step {
-                Step::Begin(commits) => {
+                Step::Begin => {
                     ledger.begin(&begun(next)).unwrap();
-                    uncommitted.push(next);
-                    if commits {
-                        ledger.commit(begun(next).id).unwrap();
-                        open.append(&mut uncommitted);
-                    }
+                    open.push(next);
                     next += 1;
                 }
                 Step::Close(which) => {
@@ -526,15 +482,12 @@ proptest! {
                         let number = open.swap_remove(which % open.len());
                         ledger.close(sample(number)).unwrap();
                         closed.push(number);
-                        open.append(&mut uncommitted);
                     }
                 }
                 Step::StoreAway(away) => house.set_away(away),
                 Step::Die => {
                     drop(ledger);
                     lost.append(&mut open);
-                    maybe += uncommitted.len();
-                    uncommitted.clear();
                     ledger = house.start_with(settings()).0;
                 }
                 Step::Flush => {
@@ -553,8 +506,7 @@ proptest! {
         prop_assert_eq!(recovery.damaged_bytes, 0);
         ledger.shutdown(SOON).unwrap();
         let entries = house.store.entries();
-        let certain = closed.len() + lost.len();
-        prop_assert!((certain..=certain + maybe + uncommitted.len()).contains(&entries.len()));
+        prop_assert_eq!(entries.len(), closed.len() + lost.len());
         closed.sort_unstable();
         for number in closed {
             prop_assert!(entries.contains(&sample(number)), "{number} is missing");

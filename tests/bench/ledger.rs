@@ -70,7 +70,6 @@ fn journal(criterion: &mut Criterion) {
                 },
                 |(begun, closed)| {
                     ledger.begin(&begun).expect("begun");
-                    ledger.commit(begun.id).expect("committed");
                     ledger.close(closed).expect("closed");
                 },
                 BatchSize::SmallInput,
@@ -97,7 +96,6 @@ fn records() {
     begun.on(|| {
         for entry in &entries {
             ledger.begin(entry).expect("begun");
-            ledger.commit(entry.id).expect("committed");
         }
     });
     closed.on(|| {
