@@ -214,6 +214,56 @@ async fn a_cost_that_is_not_known_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn searches_that_have_no_price_make_an_answer_unpriced_though_its_tokens_have_one() {
+    let upstream = Upstream::start(|_| {
+        let answer = r#"{"id":"resp_1","object":"response","status":"completed","model":"gpt-3.5-turbo","output":[{"type":"web_search_call","id":"ws_1","status":"completed"}],"usage":{"input_tokens":1000,"output_tokens":500,"total_tokens":1500}}"#;
+        Reply::json(200, answer.to_owned())
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-3.5-turbo","input":"What is new?"}"#;
+    let answer = gateway.client().post("/v1/responses", body).await;
+    assert_eq!(answer.header("x-weir-cost-usd"), None, "it is not all");
+    let entry = gateway.ledger_of(1).await.remove(0);
+    // $0.50 and $1.50 a million.
+    assert_eq!(entry["cost_usd"], "0.00125", "{entry}");
+    assert_eq!(entry["reason"], "a part of what was used has no price");
+    assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_must_have_room_for_the_tier_that_it_may_be_served_in() {
+    // A thousand tokens of output are $0.010, and $0.017 in the priority tier.
+    let limit = account("on = \"cost\"\nmax = \"0.014\"\nper = \"month\"");
+    let body =
+        |tier: &str| format!(r#"{{"model":"gpt-4o","max_tokens":1000,{tier}"messages":[]}}"#);
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let text = config(&upstream, &limit);
+    let gateway = Gateway::start(&text).await;
+    for (tier, status) in [
+        ("\"service_tier\":\"priority\",", 429),
+        // What others call it.
+        ("\"service_tier\":\"fast\",", 429),
+        ("\"service_tier\":\"flex\",", 200),
+        ("", 200),
+    ] {
+        let answer = gateway
+            .client()
+            .post("/v1/chat/completions", body(tier))
+            .await;
+        assert_eq!(answer.status, status, "{tier}: {}", answer.text());
+    }
+    let always = "api_key = \"sk-upstream\"\nservice_tier = { fixed = \"priority\" }\ntimeouts";
+    let gateway =
+        Gateway::start(&text.replacen("api_key = \"sk-upstream\"\ntimeouts", always, 1)).await;
+    let answer = gateway
+        .client()
+        .post("/v1/chat/completions", body(""))
+        .await;
+    assert_eq!(answer.status, 429, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_another_request_to_end_changes_nothing_in_this_one() {
     let upstream = Upstream::start(|_| Reply {
         status: 200,
