@@ -120,9 +120,9 @@ pub(crate) async fn forward(
             place: frame.place.take(),
         })),
     };
-    gateway.metrics.overhead.observe(frame.started.elapsed());
     // Others that are ready are worked on before any of them is sent, as it is with answers (see `listen`).
     tokio::task::yield_now().await;
+    gateway.metrics.overhead.observe(frame.started.elapsed());
 
     let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
     let mut call = Calling {
