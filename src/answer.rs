@@ -21,7 +21,7 @@ use crate::admit::Room;
 use crate::exchange::{Exchange, Settled};
 use crate::ledger::Outcome;
 use crate::meter::{End, Meter};
-use crate::upstream::UpstreamBody;
+use crate::upstream::{BodyError, UpstreamBody};
 use deadline::Deadline;
 use followed::Followed;
 
@@ -43,7 +43,7 @@ enum Kind {
 pub enum AnswerError {
     /// The upstream broke off.
     #[error("the upstream broke off: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] BodyError),
     /// The upstream said nothing for too long, or the whole call took too long.
     #[error("the upstream took longer than {0:?}")]
     Timeout(Duration),

@@ -1,10 +1,9 @@
 //! Connections to one API: pool, TLS, bounds and health.
 
 mod answer_body;
-mod bell;
 mod body;
 mod health;
-mod http1;
+pub mod http1;
 mod tls;
 pub(crate) use tls::client_config as tls_config;
 
@@ -12,21 +11,20 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use answer_body::UpstreamBody;
+pub use answer_body::{BodyError, UpstreamBody};
 pub use body::OutgoingBody;
 use health::Health;
 
@@ -80,16 +78,21 @@ pub enum SetupError {
 }
 
 /// A call that is under way. It may be kept and polled after the client has gone.
-pub struct Call {
-    future: Pin<Box<dyn Future<Output = Result<Answer, CallError>> + Send>>,
-    sent: Arc<AtomicBool>,
+pub struct Call(Way);
+
+enum Way {
+    Http1(http1::Call),
+    Http2(legacy::ResponseFuture),
 }
 
 impl Call {
     /// Whether the request may have reached the upstream: not while its connection is still being made. Of HTTP/2, whose
     /// connections are made elsewhere, that is not known, and so it may have.
     pub fn may_have_been_sent(&self) -> bool {
-        self.sent.load(Ordering::Relaxed)
+        match &self.0 {
+            Way::Http1(call) => call.may_have_been_sent(),
+            Way::Http2(_) => true,
+        }
     }
 }
 
@@ -97,7 +100,16 @@ impl Future for Call {
     type Output = Result<Answer, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.future.as_mut().poll(cx)
+        match &mut self.0 {
+            Way::Http1(call) => Pin::new(call)
+                .poll(cx)
+                .map_ok(|answer| answer.map(UpstreamBody::Http1)),
+            Way::Http2(call) => Pin::new(call).poll(cx).map(|answered| match answered {
+                Ok(answer) => Ok(answer.map(UpstreamBody::Http2)),
+                Err(error) if error.is_connect() => Err(CallError::Connect(error.into())),
+                Err(error) => Err(CallError::Broken(error.into())),
+            }),
+        }
     }
 }
 
@@ -252,39 +264,20 @@ impl Upstream {
             headers.insert(name.clone(), value.clone());
         }
         let path = self.path(path_and_query)?;
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
         match &self.connections {
             Connections::Http1(pool) => {
                 headers.insert(HOST, self.host.clone());
-                *request.uri_mut() = Uri::from(path);
-                *request.version_mut() = Version::HTTP_11;
-                *request.headers_mut() = headers;
-                let sent = Arc::new(AtomicBool::new(false));
-                let call = Arc::clone(pool).call(request, Arc::clone(&sent));
-                Ok(Call {
-                    future: Box::pin(async { Ok(call.await?.map(UpstreamBody::Http1)) }),
-                    sent,
-                })
+                let call = pool.call(method, &path, &headers, body);
+                Ok(Call(Way::Http1(call)))
             }
             Connections::Http2(client) => {
                 let mut parts = self.origin.clone().into_parts();
                 parts.path_and_query = Some(path);
+                let mut request = Request::new(body);
+                *request.method_mut() = method;
                 *request.uri_mut() = Uri::from_parts(parts)?;
                 *request.headers_mut() = headers;
-                let call = client.request(request);
-                Ok(Call {
-                    future: Box::pin(async {
-                        match call.await {
-                            Ok(answer) => Ok(answer.map(UpstreamBody::Http2)),
-                            Err(error) if error.is_connect() => {
-                                Err(CallError::Connect(error.into()))
-                            }
-                            Err(error) => Err(CallError::Broken(error.into())),
-                        }
-                    }),
-                    sent: Arc::new(AtomicBool::new(true)),
-                })
+                Ok(Call(Way::Http2(client.request(request))))
             }
         }
     }

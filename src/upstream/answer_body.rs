@@ -17,17 +17,28 @@ pub enum UpstreamBody {
     Http2(Incoming),
 }
 
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// On a connection of its own.
+    #[error(transparent)]
+    Http1(#[from] http1::ReadError),
+    /// On a stream of a shared connection.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
-            UpstreamBody::Http1(body) => Pin::new(body).poll_frame(cx),
-            UpstreamBody::Http2(body) => Pin::new(body).poll_frame(cx),
+            UpstreamBody::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http1),
+            UpstreamBody::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Http2),
         }
     }
 

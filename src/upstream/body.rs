@@ -35,8 +35,27 @@ impl OutgoingBody {
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }
+
+    /// What is left of it.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.pieces.iter()
+    }
+
+    /// So many bytes from its front are gone.
+    pub(super) fn advance(&mut self, mut bytes: usize) {
+        while let Some(piece) = self.pieces.front_mut().filter(|_| bytes > 0) {
+            let here = bytes.min(piece.len());
+            piece.advance(here);
+            bytes -= here;
+            self.left = self.left.saturating_sub(here as u64);
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
 }
 
+/// How hyper takes it, for HTTP/2.
 impl Body for OutgoingBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -58,5 +77,22 @@ impl Body for OutgoingBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_gone_from_the_front() {
+        let pieces = ["hello", "", " ", "world"].map(|piece| Bytes::from_static(piece.as_bytes()));
+        let mut body = OutgoingBody::new(pieces.to_vec());
+        assert_eq!(body.len(), 11);
+        body.advance(7);
+        let left: Vec<&[u8]> = body.pieces().map(|piece| &**piece).collect();
+        assert_eq!((left, body.len()), (vec![&b"orld"[..]], 4));
+        body.advance(9);
+        assert!(body.is_empty() && body.pieces().next().is_none());
     }
 }

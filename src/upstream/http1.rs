@@ -1,36 +1,39 @@
-//! HTTP/1.1 connections to one upstream, each driven by the task of the request that uses it.
+//! HTTP/1.1 to one upstream: each connection is read and written by the task of the request that uses it.
 //!
-//! hyper gives a connection as two halves: a sender of requests, and a future that reads and writes the socket, which is
-//! usually a task of its own. Here the request's task polls that future itself. Bytes then reach the client without a hop
-//! between tasks, and whatever came in one read can leave in one write. A connection at rest is polled by nobody: that its
+//! There is no task between the upstream's socket and the client's: bytes reach the client without a hop, and whatever came
+//! in one read can leave in one write. A connection that waits holds no buffers. One at rest is polled by nobody: that its
 //! peer has closed it is found out when it is taken, before anything is sent.
+
+mod connection;
+pub mod framing;
+pub mod head;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1;
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use bytes::{Bytes, BytesMut};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::{Frame, SizeHint};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::bell::Bell;
+use self::connection::{Connection, Message};
+use self::framing::{Framing, FramingError};
+use self::head::{Head, HeadError};
 use super::{CallError, OutgoingBody};
 
-/// How much of an answer is read at once.
-const READ_BYTES_MAX: usize = 128 * 1024;
-
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// How many answers that are none yet (100, 103) may come before the answer.
+const INFORMATIONAL_MAX: usize = 16;
 
 /// The connections to one upstream that are at rest, and how to make more.
 #[derive(Debug)]
@@ -50,16 +53,7 @@ struct Idle {
     since: Instant,
 }
 
-/// One connection: both halves.
-#[derive(Debug)]
-struct Connection {
-    sender: http1::SendRequest<OutgoingBody>,
-    driver: Driver,
-    bell: Arc<Bell>,
-}
-
-/// What reads and writes the socket: large, so that it stays where it is. `None` when the connection has ended.
-type Driver = Option<Box<http1::Connection<Stream, OutgoingBody>>>;
+type Cause = Box<dyn Error + Send + Sync>;
 
 impl Pool {
     pub(super) fn new(
@@ -77,55 +71,46 @@ impl Pool {
         }
     }
 
-    /// Sends a request on a connection at rest, or on a new one. Where the connection at rest turns out to be closed, the
-    /// request was certainly not sent, and goes out on another. `sent` tells meanwhile whether it may have been.
-    pub(super) async fn call(
-        self: Arc<Self>,
-        mut request: Request<OutgoingBody>,
-        sent: Arc<AtomicBool>,
-    ) -> Result<Response<Http1Body>, CallError> {
+    /// Sends a request on a connection at rest, or on a new one.
+    pub(super) fn call(
+        self: &Arc<Self>,
+        method: Method,
+        path: &PathAndQuery,
+        headers: &HeaderMap,
+        body: OutgoingBody,
+    ) -> Call {
+        Call {
+            pool: Arc::clone(self),
+            stage: Stage::Unsent(Message {
+                head: head::write(&method, path, headers, body.len()),
+                body,
+            }),
+            method,
+        }
+    }
+
+    /// Happy eyeballs, the time to connect and the TLS handshake are the connector's.
+    fn connect(&self) -> Connecting {
+        let connecting = self.connector.clone().call(self.address.clone());
+        Box::pin(async { Ok(Connection::new(connecting.await?)) })
+    }
+
+    /// A connection at rest whose peer keeps it open.
+    fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
         loop {
-            let rested = self.take();
-            let fresh = rested.is_none();
-            let mut connection = match rested {
-                Some(connection) => connection,
-                // In a box: the handshake's states would make every call's future ten times as large.
-                None => Box::pin(self.connect()).await.map_err(CallError::Connect)?,
-            };
-            sent.store(true, Ordering::Relaxed);
-            match connection.send(request).await {
-                Ok(answer) => return Ok(answer.map(|body| Http1Body::new(body, connection, self))),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if !fresh => {
-                        sent.store(false, Ordering::Relaxed);
-                        request = unsent;
-                    }
-                    Some(_) => return Err(CallError::Connect(error.into_error().into())),
-                    None => return Err(CallError::Broken(error.into_error().into())),
-                },
+            let mut idle = self.idle();
+            let last = idle.pop()?;
+            if last.since.elapsed() >= self.idle_timeout {
+                // The one that was used last is too old, and so are the others.
+                idle.clear();
+                return None;
+            }
+            drop(idle);
+            let mut connection = last.connection;
+            if connection.is_open(cx) {
+                return Some(connection);
             }
         }
-    }
-
-    async fn connect(&self) -> Result<Connection, Box<dyn Error + Send + Sync>> {
-        // Happy eyeballs, the time to connect and the TLS handshake are the connector's.
-        let stream = self.connector.clone().call(self.address.clone()).await?;
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(READ_BYTES_MAX)
-            .handshake(stream)
-            .await?;
-        Ok(Connection::new(sender, driver))
-    }
-
-    fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle();
-        let last = idle.pop()?;
-        if last.since.elapsed() < self.idle_timeout {
-            return Some(last.connection);
-        }
-        // The one that was used last is too old, and so are the others.
-        idle.clear();
-        None
     }
 
     /// A connection comes to rest.
@@ -171,122 +156,289 @@ async fn sweep(pool: Weak<Pool>, every: Duration) {
     }
 }
 
-impl Connection {
-    fn new(
-        sender: http1::SendRequest<OutgoingBody>,
-        driver: http1::Connection<Stream, OutgoingBody>,
-    ) -> Connection {
-        Connection {
-            sender,
-            driver: Some(Box::new(driver)),
-            bell: Arc::default(),
-        }
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Cause>> + Send>>;
+
+/// A request on its way, until the head of its answer has come.
+pub(super) struct Call {
+    pool: Arc<Pool>,
+    method: Method,
+    stage: Stage,
+}
+
+enum Stage {
+    Unsent(Message),
+    Connecting(Connecting, Message),
+    Sent(Sent),
+    /// Its answer was given.
+    Over,
+}
+
+/// A request and the start of its answer on one connection.
+struct Sent {
+    connection: Connection,
+    /// Whether the connection was made for this request.
+    fresh: bool,
+    /// What has come of the answer.
+    input: Bytes,
+    informational: usize,
+}
+
+impl Call {
+    /// Whether the request may have reached the upstream: not while its connection is still being made.
+    pub(super) fn may_have_been_sent(&self) -> bool {
+        matches!(self.stage, Stage::Sent(_))
     }
 
-    /// Sends a request and waits for the head of its answer. The error holds the request when nothing of it was sent.
-    async fn send(
-        &mut self,
-        request: Request<OutgoingBody>,
-    ) -> Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<OutgoingBody>>> {
-        let Connection {
-            sender,
-            driver,
-            bell,
-        } = self;
-        let mut answer = pin!(sender.try_send_request(request));
-        // The request came to the connection without anybody ringing.
-        bell.ring();
-        std::future::poll_fn(|cx| {
-            bell.answer(cx, |cx, quiet| {
-                drive(driver, cx);
-                answer.as_mut().poll(quiet)
-            })
-        })
-        .await
-    }
-
-    /// The next frame of the answer under way.
-    fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Connection { driver, bell, .. } = self;
-        bell.answer(cx, |cx, quiet| {
-            let frame = Pin::new(&mut *body).poll_frame(quiet);
-            if frame.is_ready() {
-                return frame;
-            }
-            drive(driver, cx);
-            Pin::new(&mut *body).poll_frame(quiet)
-        })
+    fn send(connection: Connection, fresh: bool, message: Message) -> Stage {
+        let mut sent = Sent {
+            connection,
+            fresh,
+            input: Bytes::new(),
+            informational: 0,
+        };
+        sent.connection.begin(message);
+        Stage::Sent(sent)
     }
 }
 
-/// Reads and writes what can be. A driver that has ended is dropped, which resolves what still waits for it.
-fn drive(driver: &mut Driver, cx: &mut Context<'_>) {
-    if let Some(running) = driver
-        && Pin::new(running).poll(cx).is_ready()
-    {
-        *driver = None;
+impl Future for Call {
+    type Output = Result<Response<Http1Body>, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            match std::mem::replace(&mut this.stage, Stage::Over) {
+                Stage::Unsent(message) => {
+                    this.stage = match this.pool.take(cx) {
+                        Some(connection) => Call::send(connection, false, message),
+                        None => Stage::Connecting(this.pool.connect(), message),
+                    };
+                }
+                Stage::Connecting(mut connecting, message) => match connecting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(connection)) => {
+                        this.stage = Call::send(connection, true, message);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(CallError::Connect(error)));
+                    }
+                    Poll::Pending => {
+                        this.stage = Stage::Connecting(connecting, message);
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Sent(mut sent) => match sent.poll(cx, &this.method) {
+                    Poll::Pending => {
+                        this.stage = Stage::Sent(sent);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(head)) => {
+                        let Sent {
+                            connection, input, ..
+                        } = sent;
+                        let pool = Arc::clone(&this.pool);
+                        return Poll::Ready(Ok(Http1Body::answer(head, connection, input, pool)));
+                    }
+                    Poll::Ready(Err(Failure::Unsent(message, error))) => {
+                        if sent.fresh {
+                            return Poll::Ready(Err(CallError::Connect(error.into())));
+                        }
+                        this.stage = Stage::Unsent(message);
+                    }
+                    Poll::Ready(Err(Failure::Broken(error))) => {
+                        return Poll::Ready(Err(CallError::Broken(error.into())));
+                    }
+                },
+                // A future that is polled after its end may do as it likes, but not panic.
+                Stage::Over => return Poll::Pending,
+            }
+        }
     }
+}
+
+/// Why no head came.
+enum Failure {
+    /// The connection took nothing of the request: it may go out on another.
+    Unsent(Message, io::Error),
+    Broken(ReadError),
+}
+
+impl Sent {
+    /// Sends what can be sent, and reads until the head of the answer is there.
+    fn poll(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Head, Failure>> {
+        if let Poll::Ready(Err(error)) = self.connection.poll_send(cx) {
+            let begun = self.connection.has_begun();
+            match self.connection.stop_sending() {
+                Some(message) if !begun => {
+                    return Poll::Ready(Err(Failure::Unsent(message, error)));
+                }
+                // Who does not want the rest of a request may have said why.
+                _ => {}
+            }
+        }
+        loop {
+            let came = match self.connection.poll_read(cx) {
+                Poll::Ready(Ok(came)) => came,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Broken(error.into()))),
+                Poll::Pending => return Poll::Pending,
+            };
+            if came.is_empty() {
+                return Poll::Ready(Err(Failure::Broken(ReadError::Closed)));
+            }
+            // Looked at again only when a line has ended: a head that comes byte by byte costs no more than others.
+            let looks = memchr::memchr(b'\n', &came).is_some()
+                || self.input.len() + came.len() > head::HEAD_BYTES_MAX;
+            self.input = joined(std::mem::take(&mut self.input), came);
+            if !looks {
+                continue;
+            }
+            match self.head(method) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(Failure::Broken(error.into()))),
+            }
+        }
+    }
+
+    /// The head of the answer, if it is all there.
+    fn head(&mut self, method: &Method) -> Result<Option<Head>, HeadError> {
+        while let Some(head) = head::read(&self.input, method)? {
+            let _ = self.input.split_to(head.length);
+            let status = head.response.status();
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(head));
+            }
+            self.informational += 1;
+            if self.informational > INFORMATIONAL_MAX {
+                return Err(HeadError::Length);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&second);
+    both.freeze()
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The connection ended before the answer did.
+    #[error("the connection was closed before the end of the answer")]
+    Closed,
+    /// Its head cannot be read.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Its body cannot be read.
+    #[error(transparent)]
+    Framing(#[from] FramingError),
 }
 
 /// An answer's body together with the connection that brings it. At its end the connection comes to rest.
 #[derive(Debug)]
 pub struct Http1Body {
-    body: Incoming,
+    framing: Framing,
+    /// What has come and is not handed on.
+    input: Bytes,
+    /// `None` when nothing more is to be read.
     connection: Option<Connection>,
+    reusable: bool,
     pool: Arc<Pool>,
 }
 
 impl Http1Body {
-    fn new(body: Incoming, connection: Connection, pool: Arc<Pool>) -> Http1Body {
-        let mut answer = Http1Body {
-            body,
+    fn answer(
+        head: Head,
+        connection: Connection,
+        input: Bytes,
+        pool: Arc<Pool>,
+    ) -> Response<Http1Body> {
+        let mut body = Http1Body {
+            framing: head.framing,
+            input,
             connection: Some(connection),
+            reusable: head.reusable,
             pool,
         };
-        if answer.body.is_end_stream() {
-            answer.rest();
+        if body.framing.is_end() {
+            body.rest();
         }
-        answer
+        head.response.map(|()| body)
+    }
+
+    /// The next bytes, then the trailers.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        loop {
+            if self.framing.is_end() {
+                return Poll::Ready(self.framing.trailers().map(Frame::trailers).map(Ok));
+            }
+            if !self.input.is_empty() {
+                let data = match self.framing.decode(&mut self.input) {
+                    Ok(data) => data,
+                    Err(error) => return self.broken(error.into()),
+                };
+                if self.framing.is_end() {
+                    self.rest();
+                }
+                if !data.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                continue;
+            }
+            let Some(connection) = &mut self.connection else {
+                return Poll::Ready(None);
+            };
+            if let Poll::Ready(Err(_)) = connection.poll_send(cx) {
+                // Who has answered need not take the rest of the request.
+                connection.stop_sending();
+            }
+            match std::task::ready!(connection.poll_read(cx)) {
+                Ok(came) if !came.is_empty() => self.input = came,
+                Ok(_) if matches!(self.framing, Framing::UntilClose) => self.connection = None,
+                Ok(_) => return self.broken(ReadError::Closed),
+                Err(error) => return self.broken(error.into()),
+            }
+        }
+    }
+
+    fn broken(&mut self, error: ReadError) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        self.connection = None;
+        self.input = Bytes::new();
+        Poll::Ready(Some(Err(error)))
     }
 
     /// Puts the connection back when it can take another request; otherwise it is closed.
     fn rest(&mut self) {
+        // Bytes behind the end of an answer belong to nobody's request.
+        let input = std::mem::take(&mut self.input);
         if let Some(connection) = self.connection.take()
-            && connection.sender.is_ready()
+            && self.reusable
+            && input.is_empty()
+            && connection.is_whole()
         {
             self.pool.put(connection);
         }
     }
-}
 
-impl Body for Http1Body {
-    type Data = Bytes;
-    type Error = hyper::Error;
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.framing.is_end() && !self.framing.has_trailers()
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = match &mut this.connection {
-            Some(connection) => connection.poll_frame(&mut this.body, cx),
-            None => Pin::new(&mut this.body).poll_frame(cx),
-        };
-        if matches!(frame, Poll::Ready(None)) || this.body.is_end_stream() {
-            this.rest();
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.framing.left() {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
         }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
