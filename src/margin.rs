@@ -52,7 +52,7 @@ pub use show::{
     repriced_table, table, what_if_csv, what_if_table,
 };
 pub(crate) use show::{dollars, grouped, percent};
-pub use terms::PlanHistory;
+pub use terms::{PlanHistory, RecordedTerms};
 pub use whatif::{WhatIf, what_if};
 
 /// What the rows of a report are.

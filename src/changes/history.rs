@@ -98,10 +98,11 @@ pub(super) fn record_plans(
     if plans.is_empty() {
         return Ok(());
     }
+    // Only the last terms of each: a price that often changes has a long history.
     let mut known: HashMap<PlanId, Plan> = HashMap::new();
-    for event in store.plan_events()? {
+    store.plan_events(&mut |event| {
         known.insert(event.terms.id.clone(), event.terms);
-    }
+    })?;
     let events: Vec<PlanEvent> = plans
         .iter()
         .filter_map(|plan| plan_event(known.get(&plan.id), plan, now))

@@ -295,10 +295,10 @@ impl Store for PostgresStore {
         })
     }
 
-    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
+    fn plan_events(&self, each: &mut dyn FnMut(PlanEvent)) -> Result<(), StoreError> {
         self.run(READ_TIMEOUT, async {
             let connection = self.connection().await?;
-            stored::plan_events(&connection).await
+            stored::plan_events(&connection, each).await
         })
     }
 

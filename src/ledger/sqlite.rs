@@ -249,8 +249,9 @@ impl Store for SqliteStore {
         self.write(|transaction, _| stored::add_account_events(transaction, events))
     }
 
-    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
-        self.readers.with(stored::plan_events)
+    fn plan_events(&self, each: &mut dyn FnMut(PlanEvent)) -> Result<(), StoreError> {
+        self.readers
+            .with(|connection| stored::plan_events(connection, each))
     }
 
     fn add_plan_events(&self, events: &[PlanEvent]) -> Result<(), StoreError> {

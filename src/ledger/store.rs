@@ -325,8 +325,8 @@ pub trait Store: Send + Sync {
     /// Records what happened to accounts.
     fn add_account_events(&self, events: &[AccountEvent]) -> Result<(), StoreError>;
 
-    /// Which terms plans had, oldest first.
-    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError>;
+    /// Shows each of the terms that plans had, oldest first.
+    fn plan_events(&self, each: &mut dyn FnMut(PlanEvent)) -> Result<(), StoreError>;
 
     /// Records which terms plans have.
     fn add_plan_events(&self, events: &[PlanEvent]) -> Result<(), StoreError>;

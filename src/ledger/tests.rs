@@ -111,7 +111,7 @@ impl Store for Fake {
     fn add_account_events(&self, _: &[AccountEvent]) -> Result<(), StoreError> {
         unreachable!()
     }
-    fn plan_events(&self) -> Result<Vec<PlanEvent>, StoreError> {
+    fn plan_events(&self, _: &mut dyn FnMut(PlanEvent)) -> Result<(), StoreError> {
         unreachable!()
     }
     fn add_plan_events(&self, _: &[PlanEvent]) -> Result<(), StoreError> {

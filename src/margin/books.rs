@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use super::MarginError;
 use super::days::midnight_ms;
 use super::tenure::Tenure;
-use super::terms::{self, PlanHistory};
+use super::terms::{self, PlanHistory, RecordedTerms};
 use crate::config::{Config, Currency};
 use crate::ids::{AccountId, PlanId};
 use crate::ledger::store::{AccountChange, AccountEvent, Store};
@@ -100,8 +100,10 @@ impl Books {
             .into_iter()
             .filter(|account| !known.contains(&account.id));
         let accounts = config.accounts.iter().cloned().chain(others);
+        let mut terms = RecordedTerms::default();
+        store.plan_events(&mut |event| terms.add(event))?;
         Books::new(
-            PlanHistory::of(plans, &store.plan_events()?),
+            PlanHistory::of(plans, terms),
             accounts,
             &store.account_events()?,
             &config.currencies,

@@ -17,6 +17,48 @@ pub struct PlanHistory {
     terms: Vec<(i64, Arc<Plan>)>,
 }
 
+/// What was recorded of the terms of plans. A price that comes back is kept once, so that a plan whose price changes all the
+/// time takes little.
+#[derive(Debug, Default)]
+pub struct RecordedTerms {
+    /// As in [`PlanHistory`].
+    by_plan: HashMap<PlanId, Vec<(i64, Arc<Plan>)>>,
+    /// The last terms of a plan with a price.
+    known: HashMap<(PlanId, Money), Arc<Plan>>,
+}
+
+impl RecordedTerms {
+    /// Adds what was recorded; in order of time.
+    pub fn add(&mut self, event: PlanEvent) {
+        let PlanEvent { at, terms } = event;
+        let held = self.by_plan.entry(terms.id.clone()).or_default();
+        let from = match held.last() {
+            Some((_, last)) if **last == terms => return,
+            Some(_) => at.as_millisecond(),
+            None => i64::MIN,
+        };
+        let known = self.known.entry((terms.id.clone(), terms.price));
+        let known = known
+            .and_modify(|known| {
+                if **known != terms {
+                    *known = Arc::new(terms.clone());
+                }
+            })
+            .or_insert_with(|| Arc::new(terms));
+        held.push((from, Arc::clone(known)));
+    }
+}
+
+impl FromIterator<PlanEvent> for RecordedTerms {
+    fn from_iter<T: IntoIterator<Item = PlanEvent>>(events: T) -> RecordedTerms {
+        let mut recorded = RecordedTerms::default();
+        for event in events {
+            recorded.add(event);
+        }
+        recorded
+    }
+}
+
 /// Terms that held in a stretch of time.
 pub(super) struct Held<'a> {
     pub(super) terms: &'a Arc<Plan>,
@@ -38,44 +80,28 @@ impl From<Plan> for PlanHistory {
 impl PlanHistory {
     /// The plans that are, with what was recorded of them, and those that are no more. Terms that nobody has recorded yet
     /// are not in force; a plan of which nothing was recorded has always been as it is.
-    pub fn of(plans: impl IntoIterator<Item = Plan>, events: &[PlanEvent]) -> Vec<PlanHistory> {
-        let mut recorded: HashMap<&PlanId, Vec<&PlanEvent>> = HashMap::new();
-        for event in events {
-            recorded.entry(&event.terms.id).or_default().push(event);
-        }
+    pub fn of(
+        plans: impl IntoIterator<Item = Plan>,
+        mut recorded: RecordedTerms,
+    ) -> Vec<PlanHistory> {
         let present: HashMap<PlanId, Plan> = plans
             .into_iter()
             .map(|plan| (plan.id.clone(), plan))
             .collect();
         let mut histories: Vec<PlanHistory> = Vec::with_capacity(present.len());
         for (id, plan) in present {
-            let events = recorded.remove(&id).unwrap_or_default();
-            histories.push(PlanHistory::since(plan, events));
-        }
-        for (_, events) in recorded {
-            if let Some(last) = events.iter().max_by_key(|event| event.at) {
-                histories.push(PlanHistory::since(last.terms.clone(), events));
+            let mut history = PlanHistory::from(plan);
+            if let Some(terms) = recorded.by_plan.remove(&id) {
+                history.terms = terms;
             }
+            histories.push(history);
         }
+        let gone = recorded.by_plan.into_values().filter_map(|terms| {
+            let present = Arc::clone(&terms.last()?.1);
+            Some(PlanHistory { present, terms })
+        });
+        histories.extend(gone);
         histories
-    }
-
-    fn since(plan: Plan, mut events: Vec<&PlanEvent>) -> PlanHistory {
-        let mut history = PlanHistory::from(plan);
-        events.sort_by_key(|event| event.at);
-        let mut terms: Vec<(i64, Arc<Plan>)> = Vec::new();
-        for event in events {
-            let from = match terms.last() {
-                Some((_, last)) if **last == event.terms => continue,
-                Some(_) => event.at.as_millisecond(),
-                None => i64::MIN,
-            };
-            terms.push((from, Arc::new(event.terms.clone())));
-        }
-        if !terms.is_empty() {
-            history.terms = terms;
-        }
-        history
     }
 
     /// The plan as it stands.

@@ -275,7 +275,7 @@ fn from(moment: &str, terms: Plan) -> PlanEvent {
 
 fn with_history(plan: Plan, terms: &[PlanEvent]) -> Books {
     Books::new(
-        PlanHistory::of([plan], terms),
+        PlanHistory::of([plan], terms.iter().cloned().collect()),
         [account("a", "pro", "2025-03-01")],
         &[],
         &[],

@@ -312,7 +312,7 @@ fn every_figure_agrees_with_the_same_figure_computed_another_way() {
     for seed in [1, 2] {
         let world = world(seed);
         let books = Books::new(
-            PlanHistory::of(world.plans.clone(), &world.terms),
+            PlanHistory::of(world.plans.clone(), world.terms.iter().cloned().collect()),
             world.accounts.clone(),
             &world.events,
             &[],

@@ -238,15 +238,18 @@ pub(super) async fn add_account_events(
     transaction.commit().await.map_err(failed)
 }
 
-pub(super) async fn plan_events(client: &Client) -> Result<Vec<PlanEvent>, StoreError> {
+pub(super) async fn plan_events(
+    client: &Client,
+    each: &mut dyn FnMut(PlanEvent),
+) -> Result<(), StoreError> {
     let sql = "SELECT at, terms FROM plan_events ORDER BY at, number";
-    all(client, sql, &[], |row| {
-        Ok(PlanEvent {
-            at: time(row, 0)?,
-            terms: of_text(&text(row, 1)?)?,
-        })
-    })
-    .await
+    for row in client.query(sql, &[]).await.map_err(failed)? {
+        each(PlanEvent {
+            at: time(&row, 0)?,
+            terms: of_text(&text(&row, 1)?)?,
+        });
+    }
+    Ok(())
 }
 
 pub(super) async fn add_plan_events(

@@ -205,14 +205,20 @@ pub(super) fn add_account_events(
     Ok(())
 }
 
-pub(super) fn plan_events(connection: &Connection) -> Result<Vec<PlanEvent>, StoreError> {
+pub(super) fn plan_events(
+    connection: &Connection,
+    each: &mut dyn FnMut(PlanEvent),
+) -> Result<(), StoreError> {
     let sql = "SELECT at, terms FROM plan_events ORDER BY at, number";
-    all(connection, sql, [], |row| {
-        Ok(PlanEvent {
+    let mut statement = connection.prepare(sql).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        each(PlanEvent {
             at: time(row, 0)?,
             terms: of_text(&text(row, 1)?)?,
-        })
-    })
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn add_plan_events(
