@@ -110,13 +110,7 @@ pub const END_USER_BYTES_MAX: usize = 256;
 /// string; and whenever a member that the gateway relies on has a wrong type or range.
 /// For [`Endpoint::Other`] and [`Endpoint::Models`] a body that is not JSON is no error: it is passed through unread.
 pub fn read(endpoint: &Endpoint, body: &[u8]) -> Result<Ask, AskError> {
-    let found = std::str::from_utf8(body)
-        .map_err(|error| {
-            let place = Place::of(body, error.valid_up_to());
-            AskError::body(format!("the request body is not UTF-8 {place}"))
-        })
-        .and_then(|text| Found::read(endpoint, text));
-    match found {
+    match Found::read(endpoint, body) {
         Ok(found) if endpoint.needs_model() => found.strict(),
         Ok(found) => Ok(found.lenient()),
         Err(error) if endpoint.needs_model() || error.param.is_some() => Err(error),

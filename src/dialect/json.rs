@@ -12,7 +12,7 @@ pub(crate) use strict::{Stopped, members};
 pub(crate) use walk::{Walk, each_element, each_member, text, walk_members};
 
 /// Where `part` stands in `whole`, of which it is a slice; `None` when it is none.
-pub(crate) fn span_in(whole: &str, part: &str) -> Option<Range<usize>> {
+pub(crate) fn span_in(whole: &[u8], part: &str) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let end = start.checked_add(part.len())?;
     (end <= whole.len()).then_some(start..end)

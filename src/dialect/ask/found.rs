@@ -60,20 +60,20 @@ const SERVICE_TIER_BYTES_MAX: usize = 64;
 
 /// The raw values of the members that matter.
 pub(super) struct Found<'a> {
-    text: &'a str,
-    values: [Option<&'a str>; NAMES.len()],
+    body: &'a [u8],
+    values: [Option<&'a [u8]>; NAMES.len()],
     any_member: bool,
 }
 
 impl<'a> Found<'a> {
-    pub(super) fn read(endpoint: &Endpoint, text: &'a str) -> Result<Self, AskError> {
+    pub(super) fn read(endpoint: &Endpoint, body: &'a [u8]) -> Result<Self, AskError> {
         let mut found = Found {
-            text,
+            body,
             values: [None; NAMES.len()],
             any_member: false,
         };
         let mut names = Names::default();
-        let all = members(text, |name, value| {
+        let all = members(body, |name, value| {
             found.any_member = true;
             let known = NAMES.iter().position(|(known, _)| *known == name);
             if let Some(slot) = known.and_then(|index| found.values.get_mut(index)) {
@@ -93,15 +93,20 @@ impl<'a> Found<'a> {
         match all {
             Ok(()) => Ok(found),
             Err(Stopped::Here(error)) => Err(error),
-            Err(Stopped::Syntax(error)) => Err(AskError::body(format!(
-                "the request body is not one JSON object: {error}"
-            ))),
+            Err(Stopped::Syntax(error)) => Err(AskError::body(match std::str::from_utf8(body) {
+                Ok(_) => format!("the request body is not one JSON object: {error}"),
+                Err(error) => {
+                    let place = Place::of(body, error.valid_up_to());
+                    format!("the request body is not UTF-8 {place}")
+                }
+            })),
         }
     }
 
     fn value(&self, member: Member) -> Option<&'a str> {
         let index = NAMES.iter().position(|(_, known)| *known == member)?;
-        self.values.get(index).copied().flatten()
+        let value = self.values.get(index).copied().flatten()?;
+        std::str::from_utf8(value).ok()
     }
 
     /// For endpoints whose requests are metered: every member that matters must be what it should be.
@@ -141,7 +146,7 @@ impl<'a> Found<'a> {
             continues_earlier: given(Member::PreviousResponse) || given(Member::Conversation),
             first_member: self
                 .any_member
-                .then(|| self.text.find('{').map(|brace| brace + 1))
+                .then(|| memchr::memchr(b'{', self.body).map(|brace| brace + 1))
                 .flatten(),
             ..Ask::default()
         }
@@ -163,7 +168,7 @@ impl<'a> Found<'a> {
         if name.chars().any(char::is_control) {
             return Err(wrong("must not contain control characters"));
         }
-        let span = span_in(self.text, value).ok_or_else(|| wrong("is out of place"))?;
+        let span = span_in(self.body, value).ok_or_else(|| wrong("is out of place"))?;
         Ok((ModelName::new(&name), span))
     }
 
@@ -181,7 +186,7 @@ impl<'a> Found<'a> {
             return Ok(None);
         };
         let span =
-            span_in(self.text, value).ok_or_else(|| self.wrong(NAME, value, "is out of place"))?;
+            span_in(self.body, value).ok_or_else(|| self.wrong(NAME, value, "is out of place"))?;
         let mut options = StreamOptions {
             first_member: None,
             include_usage_span: None,
@@ -193,7 +198,7 @@ impl<'a> Found<'a> {
         }
         let mut include_usage = None;
         let mut any_member = false;
-        members(value, |name, value| {
+        members(value.as_bytes(), |name, value| {
             any_member = true;
             if name == "include_usage" && include_usage.replace(value).is_some() {
                 return Err(AskError::twice("stream_options.include_usage"));
@@ -205,13 +210,13 @@ impl<'a> Found<'a> {
             Stopped::Syntax(_) => self.wrong(NAME, value, "must be an object or null"),
         })?;
         options.first_member = Some((options.span.start + 1, any_member));
-        if let Some(asked) = include_usage {
+        if let Some(asked) = include_usage.and_then(|asked| std::str::from_utf8(asked).ok()) {
             if !matches!(asked, "true" | "false" | "null") {
                 let name = "stream_options.include_usage";
                 return Err(self.wrong(name, asked, "must be true, false or null"));
             }
             options.include_usage = asked == "true";
-            options.include_usage_span = span_in(self.text, asked);
+            options.include_usage_span = span_in(self.body, asked);
         }
         Ok(Some(options))
     }
@@ -221,7 +226,7 @@ impl<'a> Found<'a> {
             return Ok(None);
         };
         let span =
-            span_in(self.text, value).ok_or_else(|| self.wrong(name, value, "is out of place"))?;
+            span_in(self.body, value).ok_or_else(|| self.wrong(name, value, "is out of place"))?;
         let tokens = match value {
             "null" => None,
             _ => Some(self.whole_number(name, value, 0, OUTPUT_TOKENS_MAX)?),
@@ -256,9 +261,9 @@ impl<'a> Found<'a> {
             .or_else(|| self.short_text(Member::User, END_USER_BYTES_MAX))
             .or_else(|| {
                 let mut user_id = None;
-                let read = members(self.value(Member::Metadata)?, |name, value| {
+                let read = members(self.value(Member::Metadata)?.as_bytes(), |name, value| {
                     if name == "user_id" {
-                        user_id = string(value);
+                        user_id = std::str::from_utf8(value).ok().and_then(string);
                     }
                     Ok::<(), ()>(())
                 });
@@ -272,8 +277,8 @@ impl<'a> Found<'a> {
     }
 
     fn wrong(&self, name: &str, value: &str, what: &str) -> AskError {
-        let at = span_in(self.text, value).map_or(0, |span| span.start);
-        let place = Place::of(self.text.as_bytes(), at);
+        let at = span_in(self.body, value).map_or(0, |span| span.start);
+        let place = Place::of(self.body, at);
         AskError::member(
             name,
             format!("`{name}` {what}, not {} {place}", shown(value)),

@@ -83,8 +83,8 @@ impl<'a> Found<'a> {
             choices == "null" || choices.trim_matches(['[', ']']).trim().is_empty()
         });
         let span = || {
-            let name = span_in(json, self.usage_name?)?;
-            let value = span_in(json, usage)?;
+            let name = span_in(json.as_bytes(), self.usage_name?)?;
+            let value = span_in(json.as_bytes(), usage)?;
             Some(name.start.checked_sub(1)?..value.end)
         };
         Traces {
