@@ -10,7 +10,6 @@ pub mod head;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -30,7 +29,7 @@ use tower_service::Service;
 use self::connection::{Connection, Message};
 use self::framing::{Framing, FramingError};
 use self::head::{Head, HeadError};
-use super::{CallError, OutgoingBody};
+use super::{CallError, Cause, OutgoingBody};
 
 /// How many answers that are none yet (100, 103) may come before the answer.
 const INFORMATIONAL_MAX: usize = 16;
@@ -52,8 +51,6 @@ struct Idle {
     connection: Connection,
     since: Instant,
 }
-
-type Cause = Box<dyn Error + Send + Sync>;
 
 impl Pool {
     pub(super) fn new(
