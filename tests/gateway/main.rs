@@ -36,4 +36,5 @@ mod smuggling;
 mod soak;
 mod sums;
 mod takeover;
+mod tls_upstreams;
 mod webhooks;

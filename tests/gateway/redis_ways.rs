@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::support::certificates::certificates;
 use crate::support::services::free_port;
 use crate::support::{Client, Gateway, Reply, Upstream, chat_answer, config};
 
@@ -205,76 +206,10 @@ async fn sentinels_name_the_master_and_its_successor() {
     assert_eq!(statuses, [200, 200, 200, 429]);
 }
 
-/// A certificate authority and a server's certificate for 127.0.0.1; `None` without `openssl`.
-fn certificates(home: &TempDir) -> Option<()> {
-    let run = |arguments: &[&str]| {
-        let status = Command::new("openssl")
-            .args(arguments)
-            .current_dir(home.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        status
-            .ok()
-            .map(|status| assert!(status.success(), "{arguments:?}"))
-    };
-    let subject = "subjectAltName=IP:127.0.0.1";
-    run(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test authority",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-    ])?;
-    run(&[
-        "req",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-subj",
-        "/CN=redis",
-        "-addext",
-        subject,
-        "-keyout",
-        "server.key",
-        "-out",
-        "server.csr",
-    ])?;
-    run(&[
-        "x509",
-        "-req",
-        "-in",
-        "server.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-days",
-        "2",
-        "-copy_extensions",
-        "copy",
-        "-out",
-        "server.pem",
-    ])
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_spoken_with_a_server_that_the_named_authority_vouches_for_and_with_no_other() {
     let home = tempfile::tempdir().unwrap();
-    if certificates(&home).is_none() {
+    if certificates(home.path()).is_none() {
         println!("skipped: there is no openssl here");
         return;
     }

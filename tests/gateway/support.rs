@@ -1,5 +1,6 @@
 //! The words that the tests are written in.
 
+pub mod certificates;
 pub mod client;
 pub mod gateway;
 pub mod misfortune;
