@@ -161,11 +161,14 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
     assert_eq!(asked, served, "what was refused was not served");
     assert_eq!(admin.get("/readyz").await.status, 503);
     let events = gateway.metrics().await;
-    assert!(
-        events.contains("event=\"journal_failed\"") || events.contains("journal_failed"),
-        "{events}"
-    );
-    assert!(gateway.said().contains("is full"), "{}", gateway.said());
+    assert!(events.contains("event=\"journal_failed\""), "{events}");
+    // The database says of itself that it is full, too.
+    let refused = gateway.said().lines().any(|line| {
+        line.contains("requests are refused")
+            && line.contains("journal")
+            && line.contains("is full")
+    });
+    assert!(refused, "{}", gateway.said());
 
     std::fs::remove_file(&ballast).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -231,6 +234,61 @@ async fn a_database_that_is_none_refuses_the_start_and_says_so() {
             .starts_with("this was"),
         "it is left as it was found"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_damaged_while_it_is_used_costs_no_entry() {
+    let upstream = quick().await;
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    let database = gateway.directory().join("weir.db");
+    // All of it is in the file itself, and what the gateway has read of it is old: it must read it again.
+    let other = rusqlite::Connection::open(&database).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let entries: i64 = other
+            .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
+            .unwrap();
+        let busy: bool = other
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .unwrap();
+        if entries == 1 && !busy {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the database is not at rest");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(other);
+    let length = usize::try_from(std::fs::metadata(&database).unwrap().len()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&database);
+    let rubbish = vec![0xa5; length - 4096];
+    std::os::unix::fs::FileExt::write_all_at(&file.unwrap(), &rubbish, 4096).unwrap();
+
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let answer = client.post(CHAT_PATH, CHAT).await;
+        assert_eq!(answer.status, 200, "requests go on");
+        ids.push(answer.header("x-weir-request-id").unwrap().to_owned());
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !gateway.said().contains("the store must be repaired") {
+        assert!(Instant::now() < deadline, "{}", gateway.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.metric("weir_ledger_spooled_entries").await, 20.0);
+    // Time for the journal to be told that they are in the store, if somebody thinks so.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    gateway.kill().await;
+    for name in ["weir.db", "weir.db-wal", "weir.db-shm"] {
+        let _ = std::fs::remove_file(gateway.directory().join(name));
+    }
+    gateway.restart().await;
+    let entries = gateway.ledger();
+    for id in &ids {
+        let times = entries.iter().filter(|entry| entry["id"] == id.as_str());
+        assert_eq!(times.count(), 1, "{id}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,6 +406,59 @@ async fn clients_cannot_take_the_files_that_requests_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_the_configuration_allows_wait_for_a_place() {
+    let upstream = quick().await;
+    let few = "max_connections = 3\n[admin]";
+    let gateway = Gateway::start(&config(&upstream, ACME).replacen("[admin]", few, 1)).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(Raw::connect(gateway.address).await);
+    }
+    // Time for the gateway to accept them.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let client = gateway.client();
+    let waiting = tokio::spawn(async move { client.post(CHAT_PATH, CHAT).await.status });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "a fourth connection was served");
+    held.pop();
+    let served = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert_eq!(served.expect("a place was free").unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_cannot_be_accepted_wait_and_are_counted() {
+    let upstream = quick().await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let (client, admin) = (gateway.client(), Client::new(gateway.admin, ""));
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    assert_eq!(admin.get("/healthz").await.status, 200);
+    // From now on the process gets no further file: whatever it has is numbered from 0 on.
+    let may_open = |files: u32| {
+        let limited = std::process::Command::new("prlimit")
+            .arg(format!("--pid={}", gateway.process_id()))
+            .arg(format!("--nofile={files}:"))
+            .status();
+        assert!(limited.unwrap().success());
+    };
+    may_open(5);
+    let newcomer = Client::new(gateway.address, "sk-acme");
+    let waiting = tokio::spawn(async move { newcomer.post(CHAT_PATH, CHAT).await.status });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "it was accepted, or refused");
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    let events = admin.get("/metrics").await.text();
+    assert!(events.contains("event=\"accept_failed\""), "{events}");
+    assert!(
+        gateway.said().contains("cannot accept connections"),
+        "{}",
+        gateway.said()
+    );
+    may_open(1000);
+    let served = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert_eq!(served.expect("it is accepted in the end").unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
     let upstream = quick().await;
     let gateway = Gateway::start_under(
@@ -388,6 +499,53 @@ async fn a_clock_that_steps_back_during_a_request_turns_no_time_round() {
     let time = |name: &str| -> jiff::Timestamp { entry[name].as_str().unwrap().parse().unwrap() };
     assert!(time("ended_at") >= time("started_at"), "{entry}");
     assert!(entry["duration_ms"].as_u64().unwrap() < 60_000, "{entry}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_steps_back_turns_no_time_round_in_what_is_refused_or_cut_off() {
+    let upstream = Upstream::start(|_| Reply {
+        status: 200,
+        headers: vec![],
+        body: Body::Silence,
+    })
+    .await;
+    let Some(wrapper) = misfortune::under(&["MISFORTUNE_CLOCK=DIRECTORY/clock"]) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let mut gateway = Gateway::prepare(&wrapper, &config(&upstream, ACME));
+    let clock = gateway.directory().join("clock");
+    // An hour ahead, and back by two hours between the beginning of a request and the end of its body.
+    std::fs::write(&clock, "3600").unwrap();
+    gateway.restart().await;
+    let mut raw = Raw::connect(gateway.address).await;
+    let head = format!(
+        "POST {CHAT_PATH} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer sk-acme\r\nContent-Length: 7\r\n\r\n"
+    );
+    raw.send(head + "no ").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::write(&clock, "-3600").unwrap();
+    raw.send("json").await;
+    let heard = raw.hear_until("error", Duration::from_secs(5)).await;
+    assert_eq!(heard.statuses(), [400], "{heard:?}");
+    // What is in flight at a kill ends, for the next process, when the journal was written: by the system's clock, which
+    // is an hour behind the one by which the request began.
+    std::fs::write(&clock, "3600").unwrap();
+    let client = gateway.client();
+    let asking = tokio::spawn(async move { client.start(CHAT_PATH, CHAT, &[]).await.is_ok() });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while upstream.asked().is_empty() {
+        assert!(Instant::now() < deadline, "it is not asked");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gateway.kill_and_restart().await;
+    assert!(!asking.await.unwrap());
+    for entry in gateway.ledger_of(2).await {
+        let time =
+            |name: &str| -> jiff::Timestamp { entry[name].as_str().unwrap().parse().unwrap() };
+        assert!(time("ended_at") >= time("started_at"), "{entry}");
+        assert!(entry["duration_ms"].as_u64().unwrap() < 60_000, "{entry}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
