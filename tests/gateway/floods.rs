@@ -137,6 +137,41 @@ async fn connections_that_ask_nothing_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tls_handshake_that_does_not_come_is_cut_off() {
+    let upstream = quick().await;
+    let tls = "tls = { cert = \"DIRECTORY/server.pem\", key = \"DIRECTORY/server.key\" }";
+    let lines = format!("header_timeout = \"700ms\"\n{tls}");
+    let mut gateway = Gateway::prepare(&[], &server(&upstream, &lines));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=gateway",
+        ])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-keyout", "server.key", "-out", "server.pem"])
+        .current_dir(gateway.directory())
+        .stderr(std::process::Stdio::null())
+        .status();
+    let Ok(made) = made else {
+        eprintln!("skipped: there is no openssl here");
+        return;
+    };
+    assert!(made.success());
+    gateway.restart().await;
+    // Nothing, and the beginning of a first message.
+    for start in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut raw = Raw::connect(gateway.address).await;
+        raw.send(start).await;
+        assert!(raw.hear(Duration::from_secs(5)).await.closed, "{start:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_half_prefaces_cost_next_to_nothing() {
     let upstream = quick().await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;
@@ -302,6 +337,17 @@ async fn the_bodies_of_all_requests_together_have_a_bound() {
         (second.status.as_u16(), second.code().as_str()),
         (503, "overloaded")
     );
+    // Packed it is small, but it must be unpacked to be read.
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(large.as_bytes()).unwrap();
+    let gzip = [("content-encoding", "gzip")];
+    let packed = client
+        .post_with(CHAT_PATH, packer.finish().unwrap(), &gzip)
+        .await;
+    assert_eq!(
+        (packed.status.as_u16(), packed.code().as_str()),
+        (503, "overloaded")
+    );
     assert_eq!(
         client.post(CHAT_PATH, CHAT).await.status,
         200,
@@ -313,6 +359,30 @@ async fn the_bodies_of_all_requests_together_have_a_bound() {
         200,
         "the memory is given back"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_refused_when_its_length_says_too_much_and_when_it_turns_out_to_be_too_long() {
+    let upstream = quick().await;
+    let gateway = Gateway::start(&server(&upstream, "max_request_bytes = \"1MiB\"")).await;
+    // Nothing of it is sent, and nothing of it is waited for.
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.send(head(64 << 20)).await;
+    let heard = raw.hear_until("too_large", Duration::from_secs(10)).await;
+    assert_eq!(heard.statuses(), [413], "{heard:?}");
+    // Chunks do not say how many there will be.
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.send(head(0).replacen("Content-Length: 0", "Transfer-Encoding: chunked", 1))
+        .await;
+    let chunk = [&b"10000\r\n"[..], &[b' '; 1 << 16], b"\r\n"].concat();
+    for _ in 0..32 {
+        raw.send(&chunk).await;
+    }
+    raw.send("0\r\n\r\n").await;
+    let heard = raw.hear_until("too_large", Duration::from_secs(10)).await;
+    assert_eq!(heard.statuses(), [413], "{heard:?}");
+    assert!(upstream.asked().is_empty());
+    still_serves(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -516,6 +586,53 @@ async fn http2_floods_are_cut_off_and_others_are_served() {
         assert!(grown < 24 << 10, "{name}: {grown} KiB");
     }
     assert!(upstream.asked().len() < 300, "{}", upstream.asked().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_http2_connection_has_no_more_streams_than_it_may() {
+    let upstream = Upstream::start(|_| Reply {
+        status: 200,
+        headers: vec![],
+        body: Body::Silence,
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let length = CHAT.len().to_string();
+    let block = h2::block(&h2::chat_fields(&length));
+    let mut bytes = h2::PREFACE.to_vec();
+    bytes.extend(h2::frame(h2::SETTINGS, 0, 0, &[]));
+    // An attacker does not wait to be told how many it may open.
+    for number in 0..400 {
+        let stream = 2 * number + 1;
+        bytes.extend(h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &block));
+        bytes.extend(h2::frame(h2::DATA, h2::END_STREAM, stream, CHAT.as_bytes()));
+    }
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.send(bytes).await;
+    let heard = raw.hear(Duration::from_secs(2)).await;
+    let asked = upstream.asked().len();
+    assert!((1..=256).contains(&asked), "{asked} streams were served");
+    // Who sends on after a refusal is refused again.
+    let refused: std::collections::HashSet<u32> = h2::frames(&heard.bytes)
+        .iter()
+        .filter(|frame| frame.0 == h2::RST_STREAM)
+        .map(|frame| frame.2)
+        .collect();
+    assert_eq!(asked + refused.len(), 400);
+    still_serves_another(&gateway, &upstream).await;
+}
+
+/// The upstream answers nobody: that it is asked is all that can be seen.
+async fn still_serves_another(gateway: &Gateway, upstream: &Upstream) {
+    let before = upstream.asked().len();
+    let client = gateway.client();
+    let asking = tokio::spawn(async move { client.start(CHAT_PATH, CHAT, &[]).await.is_ok() });
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while upstream.asked().len() == before {
+        assert!(Instant::now() < deadline, "others are held up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    asking.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
