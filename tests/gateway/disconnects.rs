@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 
+use crate::support::raw::Raw;
 use crate::support::{
-    ACME, Body, CHAT, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
+    ACME, Body, CHAT, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
 };
 
 fn streamed() -> String {
@@ -138,7 +139,8 @@ async fn a_stopping_gateway_cuts_what_outlasts_its_grace_time_and_books_what_it_
         .map(String::into_bytes)
         .collect();
     let upstream = Upstream::start(move |_| Reply::stream(Body::Hangs(words.clone()))).await;
-    let lines = "shutdown_grace = \"300ms\"\ndrain_after_close = \"100ms\"\n[admin]";
+    // However long it would read on otherwise, a stop does not wait for that.
+    let lines = "shutdown_grace = \"300ms\"\ndrain_after_close = \"60s\"\n[admin]";
     let text = config(&upstream, ACME).replacen("[admin]", lines, 1);
     let mut gateway = Gateway::start(&text).await;
     let client = gateway.client();
@@ -161,6 +163,65 @@ async fn a_stopping_gateway_cuts_what_outlasts_its_grace_time_and_books_what_it_
     );
     assert_eq!(entry["usage"]["output_tokens"], 4);
     assert_eq!(entry["usage"]["input_tokens"], 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_process_at_once_and_the_next_one_books_what_was_open() {
+    let word: Vec<Vec<u8>> = chat_chunks(&["word"], None)
+        .into_iter()
+        .take(1)
+        .map(String::into_bytes)
+        .collect();
+    let upstream = Upstream::start(move |_| Reply::stream(Body::Hangs(word.clone()))).await;
+    // Its grace time is the usual half a minute.
+    let mut gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    let answer = client.start("/v1/chat/completions", streamed(), &[]).await;
+    let mut body = answer.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let admin = Client::new(gateway.admin, "");
+    gateway.signal("TERM");
+    while admin.get("/readyz").await.status != 503 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gateway.signal("TERM");
+    let began = std::time::Instant::now();
+    assert_eq!(gateway.ended().await, Some(1), "{}", gateway.said());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    gateway.restart().await;
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["outcome"], "interrupted", "{entry}");
+    assert_ne!(entry["usage"]["input_tokens"], 0, "{entry}");
+    assert_eq!(entry["usage"]["output_tokens"], 0, "{entry}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_gateway_does_not_wait_for_who_says_nothing() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(5, 5))).await;
+    let patient =
+        config(&upstream, ACME).replacen("[admin]", "header_timeout = \"30s\"\n[admin]", 1);
+    let mut gateway = Gateway::start(&patient).await;
+    let silent = Raw::connect(gateway.address).await;
+    let mut served = Raw::connect(gateway.address).await;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer sk-acme\r\nContent-Length: {}\r\n\r\n",
+        CHAT.len()
+    );
+    served.send(head + CHAT).await;
+    let heard = served.hear_until("usage", Duration::from_secs(10)).await;
+    assert_eq!(heard.statuses(), [200], "{heard:?}");
+    let began = std::time::Instant::now();
+    assert_eq!(gateway.stop().await, Some(0), "{}", gateway.said());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    drop((silent, served));
 }
 
 /// An address where connections are neither made nor refused: a listener that accepts nobody and has no room to wait in.
