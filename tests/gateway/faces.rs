@@ -314,6 +314,44 @@ fn check(report: &Value, expected: &BTreeMap<&str, (Money, Money)>, face: &str) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_in_the_audit_log_with_who_made_it_whichever_way_it_came() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
+    let gateway = Gateway::start(&config(&upstream, MORE)).await;
+    let account = "steady";
+    gateway.run(&["key", "create", "--account", account, "--id", "by-hand"]);
+    let api = Client::new(gateway.admin, "admin-token");
+    let wanted = format!(r#"{{"account":"{account}","id":"by-api"}}"#);
+    let made = api.post("/api/v1/keys", wanted).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let read_again = api.post("/api/v1/reload", "").await;
+    assert_eq!(read_again.status, 200, "{}", read_again.text());
+    let page = gateway.admin_page("/api/v1/audit").await;
+    let lines: Vec<(&str, &str, bool)> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            let actor = line["actor"].as_str().unwrap();
+            let by_hand = actor.len() > 4 && actor.starts_with("cli ");
+            assert!(by_hand || actor == "admin api 127.0.0.1", "{line}");
+            (
+                line["action"].as_str().unwrap(),
+                line["subject"].as_str().unwrap(),
+                by_hand,
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("reload", "configuration", false),
+            ("key.create", "by-api", false),
+            ("key.create", "by-hand", true),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn command_line_admin_api_and_metrics_show_the_figures_of_an_independent_sum() {
     let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
     let mut gateway = Gateway::prepare(&[], &config(&upstream, MORE));
