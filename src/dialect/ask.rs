@@ -263,6 +263,11 @@ mod tests {
             Some("c")
         );
         assert_eq!(user(r#"{"model":"m","user":7,"metadata":null}"#), None);
+        assert_eq!(
+            user(r#"{"model":"m","user":"a\u0000\nb\u0085"}"#).as_deref(),
+            Some("ab"),
+            "it is printed"
+        );
         let long = format!(r#"{{"model":"m","user":"{}\n"}}"#, "é".repeat(500));
         assert_eq!(user(&long).unwrap().len(), END_USER_BYTES_MAX);
     }

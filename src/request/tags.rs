@@ -60,6 +60,17 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_cut_and_what_is_no_plain_text_is_left_out() {
+        let mut map = HeaderMap::new();
+        let long = format!("{}={}", "n".repeat(500), "v".repeat(500));
+        map.append(headers::TAGS, HeaderValue::from_str(&long).unwrap());
+        map.append(headers::TAGS, HeaderValue::from_bytes("a=é".as_bytes()).unwrap());
+        let tags = read(&map);
+        let lengths: Vec<_> = tags.iter().map(|(name, value)| (name.len(), value.len())).collect();
+        assert_eq!(lengths, [(TEXT_BYTES, TEXT_BYTES)]);
+    }
+
+    #[test]
     fn no_request_has_more_than_sixteen() {
         let many: String = (0..100).map(|n| format!("t{n}=v,")).collect();
         let mut map = HeaderMap::new();
