@@ -310,6 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn a_session_ends_when_it_was_not_used_for_long_and_when_it_is_old() {
+        let sessions = Sessions::default();
+        let (_, session) = sessions.open(Role::Admin, "aaaa").unwrap();
+        let second = Duration::from_secs(1);
+        let opened = session.opened;
+        assert!(session.is_open(opened + SESSION_IDLE - second));
+        assert!(!session.is_open(opened + SESSION_IDLE));
+        let used = Session {
+            used: opened + SESSION_AGE - second,
+            ..session
+        };
+        assert!(used.is_open(opened + SESSION_AGE - second));
+        assert!(!used.is_open(opened + SESSION_AGE));
+    }
+
+    #[test]
     fn sessions_are_bounded() {
         let sessions = Sessions::default();
         for _ in 0..SESSIONS_MAX + 20 {
