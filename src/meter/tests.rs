@@ -430,6 +430,27 @@ fn a_bomb_passes_but_is_not_unpacked() {
 }
 
 #[test]
+fn a_window_that_no_web_server_needs_is_given_no_memory() {
+    let body = br#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+    for (window_log, is_read) in [(23, true), (27, false)] {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(body).unwrap();
+        // The frame's head does not say how short it is, so that it must name its window.
+        encoder.flush().unwrap();
+        let wire = Bytes::from(encoder.finish().unwrap());
+        let zstd = Some(ContentEncoding::Zstd);
+        let mut meter = meter(&Endpoint::ChatCompletions, false, zstd);
+        assert_eq!(meter.push(wire.clone()), wire);
+        let reading = meter.finish(End::Complete);
+        assert_eq!(
+            (reading.usage.is_some(), reading.gave_up),
+            (is_read, !is_read)
+        );
+    }
+}
+
+#[test]
 fn deflate_without_its_zlib_head_is_read_too() {
     let body = br#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
     let mut encoder =
