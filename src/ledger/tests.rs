@@ -264,6 +264,24 @@ fn a_living_process_keeps_its_journal_when_another_starts() {
 }
 
 #[test]
+fn an_entry_that_stands_in_two_journals_is_read_once() {
+    let house = House::new();
+    house.set_away(true);
+    let (ledger, _) = house.start();
+    ledger.close(sample(1)).unwrap();
+    // A disk that was copied, or a directory that was put back.
+    let [set] = house.journals().try_into().unwrap();
+    let copy = house.directory.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(&set).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let closed = journal::closed_entries(house.directory.path()).unwrap();
+    assert_eq!(closed.len(), 1);
+}
+
+#[test]
 fn a_running_gateway_takes_over_the_journal_of_one_that_died_beside_it() {
     let house = House::new();
     let (old, _) = house.start();
