@@ -1,5 +1,6 @@
 //! What bad input gets, in the dialect that it came in.
 
+use crate::support::raw::Raw;
 use crate::support::{ACME, Body, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +79,34 @@ async fn a_key_opens_nothing_from_its_end_on_and_nothing_from_elsewhere() {
         assert_eq!(answer.status, status, "{more}: {}", answer.text());
     }
     assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_on_a_connection_is_its_own_keys() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let other = "\n[[accounts]]\nid = \"other\"\nplan = \"pro\"\nsince = 2026-01-01\nkeys = [{ id = \"other-app\", secret = \"sk-other\" }]\n";
+    let gateway = Gateway::start(&config(&upstream, &format!("{ACME}{other}"))).await;
+    let mut raw = Raw::connect(gateway.address).await;
+    // The one that is not known is as long as the one that came before it.
+    for (key, said) in [
+        ("sk-acme", "total_tokens"),
+        ("sk-acmf", "invalid_api_key"),
+        ("sk-other", "total_tokens"),
+        ("sk-acme", "total_tokens"),
+    ] {
+        let length = CHAT.len();
+        raw.send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n{CHAT}"
+        ))
+        .await;
+        let heard = raw
+            .hear_until(said, std::time::Duration::from_secs(5))
+            .await;
+        assert!(heard.text().contains(said), "{key}: {heard:?}");
+    }
+    let entries = gateway.ledger_of(3).await;
+    let accounts: Vec<_> = entries.iter().map(|entry| &entry["account"]).collect();
+    assert_eq!(accounts, ["acme", "other", "acme"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
