@@ -36,6 +36,11 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
         }
     }
     answers.push(client.post("/v1/chat/completions", "no json").await);
+    // A key in every place where one may stand: each of them ends here.
+    for name in ["x-api-key", "api-key"] {
+        let more = [(name, "sk-acme")];
+        answers.push(client.post_with("/v1/chat/completions", CHAT, &more).await);
+    }
     answers.push(client.get("/v1/models").await);
     let stranger = Client::new(gateway.address, "sk-stranger");
     answers.push(stranger.post("/v1/chat/completions", CHAT).await);
@@ -48,6 +53,9 @@ async fn no_key_or_token_stands_in_anything_that_the_gateway_says_or_keeps() {
         "/api/v1/keys",
         "/api/v1/accounts",
         "/api/v1/config",
+        "/api/v1/upstreams",
+        "/api/v1/plans",
+        "/api/v1/audit",
         "/api/v1/ledger",
         "/api/v1/limits",
     ] {
