@@ -414,6 +414,22 @@ async fn a_small_body_that_unpacks_to_a_huge_one_is_refused() {
         bomb.len()
     );
     assert!(grown < 32 << 10, "{grown} KiB");
+    // This one would unpack to 25 GiB: nobody counts that far.
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..64 {
+        packer.write_all(&vec![b' '; 1 << 20]).unwrap();
+    }
+    let endless = packer.finish().unwrap().repeat(400);
+    let began = Instant::now();
+    let answer = client
+        .post_with(CHAT_PATH, endless, &[("content-encoding", "gzip")])
+        .await;
+    assert_eq!(answer.status, 413);
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
