@@ -38,6 +38,7 @@ struct Done {
     failed: AtomicUsize,
     refused: AtomicUsize,
     mistakes: AtomicUsize,
+    faults: AtomicUsize,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,11 +70,14 @@ async fn nothing_grows_and_the_ledger_is_exact_after_a_long_mixed_load() {
         "period = \"month\"\n",
         "period = \"month\"\nlimits = [{ on = \"concurrent\", max = 32 }, { on = \"cost\", max = \"100000.00\", per = \"month\" }]\n",
     );
-    let text = config(&upstream, &limited).replacen(
-        "[admin]",
-        "drain_after_close = \"200ms\"\n[admin]",
-        1,
-    );
+    // Few places of each kind: what is not given back is soon missed.
+    let text = config(&upstream, &limited)
+        .replacen(
+            "[admin]",
+            "drain_after_close = \"200ms\"\nmax_requests = 96\n[admin]",
+            1,
+        )
+        .replacen("timeouts = ", "max_concurrent = 48\ntimeouts = ", 1);
     let mut gateway = Gateway::start(&text).await;
     let done = Arc::new(Done::default());
     let mut load = tokio::task::JoinSet::new();
@@ -182,6 +186,11 @@ async fn nothing_grows_and_the_ledger_is_exact_after_a_long_mixed_load() {
         done.mistakes.load(Ordering::Relaxed),
         "more was refused than mistakes"
     );
+    assert_eq!(
+        done.failed.load(Ordering::Relaxed),
+        done.faults.load(Ordering::Relaxed),
+        "more failed than the upstream's faults"
+    );
 
     // The ledger is exact: each answer seen to its end stands once, with the upstream's own figures.
     let by_id: std::collections::HashMap<&str, &serde_json::Value> = entries
@@ -230,6 +239,9 @@ async fn work(address: std::net::SocketAddr, worker: usize, done: Arc<Done>) {
             done.mistakes.fetch_add(1, Ordering::Relaxed);
             "{".to_owned()
         } else {
+            if turn % 12 < 3 {
+                done.faults.fetch_add(1, Ordering::Relaxed);
+            }
             body
         };
         done.sent.fetch_add(1, Ordering::Relaxed);
