@@ -64,9 +64,15 @@ mod tests {
         let mut map = HeaderMap::new();
         let long = format!("{}={}", "n".repeat(500), "v".repeat(500));
         map.append(headers::TAGS, HeaderValue::from_str(&long).unwrap());
-        map.append(headers::TAGS, HeaderValue::from_bytes("a=é".as_bytes()).unwrap());
+        map.append(
+            headers::TAGS,
+            HeaderValue::from_bytes("a=é".as_bytes()).unwrap(),
+        );
         let tags = read(&map);
-        let lengths: Vec<_> = tags.iter().map(|(name, value)| (name.len(), value.len())).collect();
+        let lengths: Vec<_> = tags
+            .iter()
+            .map(|(name, value)| (name.len(), value.len()))
+            .collect();
         assert_eq!(lengths, [(TEXT_BYTES, TEXT_BYTES)]);
     }
 
