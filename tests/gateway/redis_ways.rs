@@ -4,8 +4,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::support::certificates::certificates;
 use crate::support::services::free_port;
 use crate::support::{Client, Gateway, Reply, Upstream, chat_answer, config};
