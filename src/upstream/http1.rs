@@ -40,10 +40,17 @@ pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     /// Where connections go.
     address: http::Uri,
-    /// The one used last is at the end, and is used next.
-    idle: Mutex<Vec<Idle>>,
+    rest: Mutex<Rest>,
     idle_max: usize,
     idle_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    /// The one used last is at the end, and is used next.
+    idle: Vec<Idle>,
+    /// Whether a task looks for those that rest too long.
+    swept: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Pool {
         Pool {
             connector,
             address,
-            idle: Mutex::default(),
+            rest: Mutex::default(),
             idle_max,
             idle_timeout,
         }
@@ -95,14 +102,16 @@ impl Pool {
     /// A connection at rest whose peer keeps it open.
     fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
         loop {
-            let mut idle = self.idle();
-            let last = idle.pop()?;
+            let mut rest = self.rest();
+            let last = rest.idle.pop()?;
             if last.since.elapsed() >= self.idle_timeout {
-                // The one that was used last is too old, and so are the others.
-                idle.clear();
+                // The one that was used last is too old, and so are the others: closed once others may take and put again.
+                let old = std::mem::take(&mut rest.idle);
+                drop(rest);
+                drop((last, old));
                 return None;
             }
-            drop(idle);
+            drop(rest);
             let mut connection = last.connection;
             if connection.is_open(cx) {
                 return Some(connection);
@@ -112,34 +121,38 @@ impl Pool {
 
     /// A connection comes to rest.
     fn put(self: &Arc<Self>, connection: Connection) {
-        let mut idle = self.idle();
-        if idle.len() >= self.idle_max {
+        let mut rest = self.rest();
+        if rest.idle.len() >= self.idle_max {
             return;
         }
-        idle.push(Idle {
+        rest.idle.push(Idle {
             connection,
             since: Instant::now(),
         });
-        let first = idle.len() == 1;
-        drop(idle);
-        if first && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if !rest.swept
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            rest.swept = true;
             runtime.spawn(sweep(Arc::downgrade(self), self.idle_timeout));
         }
     }
 
-    /// Closes what has rested too long; whether any are left.
+    /// Closes what has rested too long; whether any are left to look for.
     fn close_rested(&self) -> bool {
-        let mut idle = self.idle();
-        let old = idle.partition_point(|idle| idle.since.elapsed() >= self.idle_timeout);
-        let closed: Vec<Idle> = idle.drain(..old).collect();
-        let any = !idle.is_empty();
-        drop(idle);
+        let mut rest = self.rest();
+        let old = rest
+            .idle
+            .partition_point(|idle| idle.since.elapsed() >= self.idle_timeout);
+        let closed: Vec<Idle> = rest.idle.drain(..old).collect();
+        rest.swept = !rest.idle.is_empty();
+        let any = rest.swept;
+        drop(rest);
         drop(closed);
         any
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One connection: a request on its way out, bytes on their way in.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -121,9 +122,11 @@ impl Connection {
         })
     }
 
-    /// Whether a connection at rest can still be used: its peer has neither closed it nor said anything.
+    /// Whether a connection at rest can still be used: its peer has neither closed it nor said anything. Many may have to be
+    /// looked at: a task that has used up its turn would be told of each that there is nothing to read.
     pub(super) fn is_open(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_read(cx).is_pending()
+        let look = std::future::poll_fn(|cx| self.poll_read(cx));
+        pin!(tokio::task::unconstrained(look)).poll(cx).is_pending()
     }
 }
 

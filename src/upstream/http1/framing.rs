@@ -49,6 +49,8 @@ enum Next {
     Trailer,
     /// Nothing.
     End,
+    /// Nothing that can be read. What came before it was handed on.
+    Broken(FramingError),
 }
 
 impl Default for Next {
@@ -99,7 +101,7 @@ impl Framing {
     }
 
     /// Takes what belongs to the body off the front of `input`, and gives the data in it. All of the input is taken unless
-    /// the body ends before it does.
+    /// the body ends before it does, or turns out to be broken behind data: that is said when it is asked for more.
     ///
     /// # Errors
     /// See [`FramingError`].
@@ -135,6 +137,9 @@ impl Chunked {
         let mut first = Bytes::new();
         let mut several = BytesMut::new();
         while !input.is_empty() && self.next != Next::End {
+            if let Next::Broken(error) = self.next {
+                return Err(error);
+            }
             if let Next::Data(left) = self.next {
                 let here = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
                 let left = left - here as u64;
@@ -153,15 +158,19 @@ impl Chunked {
                     several.extend_from_slice(&first);
                 }
                 several.extend_from_slice(&data);
-            } else {
-                self.step(input.get_u8())?;
+            } else if let Some(byte) = input.first() {
+                if let Err(error) = self.step(*byte) {
+                    self.next = Next::Broken(error);
+                    break;
+                }
+                input.advance(1);
             }
         }
-        Ok(if several.is_empty() {
-            first
-        } else {
-            several.freeze()
-        })
+        match self.next {
+            Next::Broken(error) if first.is_empty() => Err(error),
+            _ if several.is_empty() => Ok(first),
+            _ => Ok(several.freeze()),
+        }
     }
 
     /// Reads a byte between the data of chunks.
@@ -239,7 +248,10 @@ mod tests {
         for piece in body.chunks(piece) {
             let mut input = Bytes::copy_from_slice(piece);
             data.extend_from_slice(&framing.decode(&mut input)?);
-            assert!(input.is_empty() || framing.is_end());
+            if !input.is_empty() && !framing.is_end() {
+                // Broken behind what it gave.
+                framing.decode(&mut input)?;
+            }
             rest.extend_from_slice(&input);
         }
         Ok((data, rest))
@@ -301,6 +313,15 @@ mod tests {
         assert_eq!(error(&long), FramingError::Extensions);
         let long = format!("0\r\na: {}", "a".repeat(TRAILER_BYTES_MAX));
         assert_eq!(error(&long), FramingError::Trailers);
+        // What came before is not lost, however much came at once.
+        for body in ["1\r\nx\r\n?", "1\r\nx\r\n1\r\ny?"] {
+            let mut framing = Framing::chunked();
+            let mut input = Bytes::from(body);
+            let data = framing.decode(&mut input).unwrap();
+            assert!(data == "x" || data == "xy");
+            assert!(!input.is_empty() && !framing.is_end());
+            assert!(framing.decode(&mut input).is_err());
+        }
         // No size that a body states is reserved before it is there.
         let mut framing = Framing::chunked();
         let (data, _) = decode(&mut framing, b"ffffffffffffffff\r\nab", 64).unwrap();

@@ -103,6 +103,8 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
         _ => Version::HTTP_11,
     };
     let (framing, clear) = framing(status, &headers, method)?;
+    // HTTP/1.0 knows no codings (RFC 9112, 6.1): who sends one all the same may read the connection otherwise.
+    let clear = clear && (version == Version::HTTP_11 || !headers.contains_key(TRANSFER_ENCODING));
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = version;
@@ -155,16 +157,17 @@ fn framing(
         return Ok((Framing::Length(0), true));
     }
     let length = content_length(headers)?;
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok((length.map_or(Framing::UntilClose, Framing::Length), true)),
-        // A coding beside chunks would have to be undone, and nobody asked for one.
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            // The chunks hold, but who sends a length as well may read connections otherwise.
-            Ok((Framing::chunked(), length.is_none()))
-        }
-        _ => Err(HeadError::Framing),
+    let codings: Vec<&HeaderValue> = headers.get_all(TRANSFER_ENCODING).iter().collect();
+    if codings.is_empty() {
+        return Ok((length.map_or(Framing::UntilClose, Framing::Length), true));
     }
+    // A coding beside chunks would have to be undone, and nobody asked for one.
+    let chunked = |coding: &&HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.iter().all(chunked) {
+        return Err(HeadError::Framing);
+    }
+    // The chunks hold, but who says it twice or sends a length as well may read connections otherwise.
+    Ok((Framing::chunked(), codings.len() == 1 && length.is_none()))
 }
 
 /// The length that a head states: several times only if it is the same each time.
@@ -196,11 +199,7 @@ fn persists(version: Version, headers: &HeaderMap) -> bool {
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
     };
-    if version == Version::HTTP_10 {
-        says(b"keep-alive")
-    } else {
-        !says(b"close")
-    }
+    !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
 }
 
 #[cfg(test)]
@@ -274,6 +273,15 @@ mod tests {
         ));
         assert!(!reusable("HTTP/1.1 200 OK\r\n\r\n"), "until it is closed");
         assert!(!reusable("HTTP/1.1 101 Switching Protocols\r\n\r\n"));
+        assert!(!reusable(
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive, close\r\n\r\n"
+        ));
+        assert!(!reusable(
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+        ));
+        assert!(!reusable(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ));
         assert!(
             !reusable("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
             "two ends"
@@ -301,7 +309,7 @@ mod tests {
             "Content-Length: 5,",
             "Content-Length: 18446744073709551616",
             "Transfer-Encoding: gzip, chunked",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip",
             "Transfer-Encoding: identity",
             "Transfer-Encoding:",
         ] {

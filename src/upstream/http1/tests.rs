@@ -49,7 +49,7 @@ impl Peer {
     }
 
     fn idle(&self) -> usize {
-        self.pool.idle().len()
+        self.pool.rest().idle.len()
     }
 }
 
@@ -190,6 +190,87 @@ async fn a_connection_that_was_closed_at_rest_is_not_used() {
     };
     let (answered, _socket) = meanwhile(peer.post(b"hi"), served).await;
     assert!(answered.is_ok());
+}
+
+#[tokio::test]
+async fn however_many_were_closed_at_rest_none_is_used() {
+    let mut peer = peer().await;
+    // More than a task may look at in one turn.
+    let many = 200;
+    Arc::get_mut(&mut peer.pool).unwrap().idle_max = many;
+    let served = async {
+        let mut sockets = Vec::new();
+        for _ in 0..many {
+            sockets.push(peer.accept().await);
+        }
+        for socket in &mut sockets {
+            request(socket, 2).await;
+        }
+        for socket in &mut sockets {
+            answer(socket, &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
+        }
+    };
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..many {
+        calls.spawn(peer.post(b"hi"));
+    }
+    served.await;
+    while let Some(answered) = calls.join_next().await {
+        assert!(answered.unwrap().is_ok());
+    }
+    assert_eq!(peer.idle(), many);
+    // Their ends are here as soon as the runtime has looked at all of them: the newest connection's was the last.
+    let served = async {
+        let mut socket = peer.accept().await;
+        request(&mut socket, 2).await;
+        answer(
+            &mut socket,
+            &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
+        )
+        .await;
+        socket
+    };
+    let mut last = peer.pool.rest().idle.remove(0).connection;
+    std::future::poll_fn(|cx| match last.is_open(cx) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
+    for _ in 0..many {
+        tokio::task::yield_now().await;
+    }
+    let mut call = peer.post(b"hi");
+    let _socket = tokio::select! {
+        answered = &mut call => panic!("nobody has answered: {answered:?}"),
+        socket = served => socket,
+    };
+    assert!(call.await.is_ok());
+    assert_eq!(peer.idle(), 1);
+}
+
+#[tokio::test]
+async fn one_task_closes_what_rests_too_long() {
+    let peer = peer().await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..50 {
+        let served = async {
+            let mut socket = peer.accept().await;
+            request(&mut socket, 2).await;
+            answer(
+                &mut socket,
+                &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
+            )
+            .await;
+        };
+        let (answered, ()) = meanwhile(peer.post(b"hi"), served).await;
+        assert!(answered.is_ok());
+        peer.pool.rest().idle.clear();
+    }
+    assert_eq!(
+        metrics.num_alive_tasks(),
+        1,
+        "one, however often the last one was taken"
+    );
 }
 
 #[tokio::test]
