@@ -135,7 +135,12 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
         return;
     }
     let upstream = quick().await;
-    let gateway = Gateway::start_under(&SMALL_DISK, &on_a_small_disk(&upstream)).await;
+    // What is refused for want of room gives back what it had reserved: else five of them would be in flight for ever.
+    let limited = on_a_small_disk(&upstream).replace(
+        "period = \"month\"\n",
+        "period = \"month\"\nlimits = [{ on = \"concurrent\", max = 5 }]\n",
+    );
+    let gateway = Gateway::start_under(&SMALL_DISK, &limited).await;
     let client = gateway.client();
     let admin = Client::new(gateway.admin, "");
     assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
