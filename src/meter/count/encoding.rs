@@ -277,6 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn sixteen_times_the_text_takes_no_more_than_some_sixteen_times_the_time() {
+        let time = |pattern: &str, bytes: usize| {
+            let text = pattern.repeat(bytes / pattern.len());
+            let times = (0..3).map(|_| {
+                let began = std::time::Instant::now();
+                Encoding::O200kBase.count(&text);
+                began.elapsed()
+            });
+            // The machine may have other things to do.
+            times.min().unwrap()
+        };
+        time("warm", 1024);
+        for pattern in ["a", " ", "0", "👩\u{200d}"] {
+            let (short, long) = (time(pattern, 16 << 10), time(pattern, 256 << 10));
+            // If it went with the square of the length, it would be 256 times.
+            let most = 64 * short + std::time::Duration::from_millis(20);
+            assert!(long < most, "{pattern:?}: {short:?} became {long:?}");
+        }
+    }
+
+    #[test]
     fn a_megabyte_of_anything_is_counted() {
         let text = |pattern: &str| pattern.repeat((1 << 20) / pattern.len());
         for pattern in [
