@@ -10,6 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::upstream::UpstreamBody;
 
+/// An answer without a body.
+const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
 struct Peer {
     listener: TcpListener,
     pool: Arc<Pool>,
@@ -40,6 +43,14 @@ async fn peer() -> Peer {
 impl Peer {
     async fn accept(&self) -> TcpStream {
         self.listener.accept().await.unwrap().0
+    }
+
+    /// Takes a connection, reads a request of two bytes from it, and answers.
+    async fn serve(&self, said: &[&str]) -> TcpStream {
+        let mut socket = self.accept().await;
+        request(&mut socket, 2).await;
+        answer(&mut socket, said).await;
+        socket
     }
 
     fn post(&self, body: &[u8]) -> Call {
@@ -148,11 +159,8 @@ async fn a_head_may_come_byte_by_byte_and_after_others_that_are_none() {
 async fn heads_that_are_none_do_not_come_without_end() {
     let peer = peer().await;
     let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
         let many = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(INFORMATIONAL_MAX + 1);
-        answer(&mut socket, &[&many]).await;
-        socket
+        peer.serve(&[&many]).await
     };
     let (answered, _socket) = meanwhile(peer.post(b"hi"), served).await;
     assert!(matches!(answered, Err(CallError::Broken(_))));
@@ -161,15 +169,7 @@ async fn heads_that_are_none_do_not_come_without_end() {
 #[tokio::test]
 async fn a_connection_that_was_closed_at_rest_is_not_used() {
     let peer = peer().await;
-    let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
-        answer(
-            &mut socket,
-            &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
-        )
-        .await;
-    };
+    let served = async { drop(peer.serve(&[EMPTY]).await) };
     let (answered, ()) = meanwhile(peer.post(b"hi"), served).await;
     assert!(answered.is_ok());
     assert_eq!(peer.idle(), 1, "its end has not been seen yet");
@@ -178,16 +178,7 @@ async fn a_connection_that_was_closed_at_rest_is_not_used() {
         peer.pool.put(rested);
         tokio::task::yield_now().await;
     }
-    let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
-        answer(
-            &mut socket,
-            &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
-        )
-        .await;
-        socket
-    };
+    let served = peer.serve(&[EMPTY]);
     let (answered, _socket) = meanwhile(peer.post(b"hi"), served).await;
     assert!(answered.is_ok());
 }
@@ -207,7 +198,7 @@ async fn however_many_were_closed_at_rest_none_is_used() {
             request(socket, 2).await;
         }
         for socket in &mut sockets {
-            answer(socket, &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
+            answer(socket, &[EMPTY]).await;
         }
     };
     let mut calls = tokio::task::JoinSet::new();
@@ -220,16 +211,7 @@ async fn however_many_were_closed_at_rest_none_is_used() {
     }
     assert_eq!(peer.idle(), many);
     // Their ends are here as soon as the runtime has looked at all of them: the newest connection's was the last.
-    let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
-        answer(
-            &mut socket,
-            &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
-        )
-        .await;
-        socket
-    };
+    let served = peer.serve(&[EMPTY]);
     let mut last = peer.pool.rest().idle.remove(0).connection;
     std::future::poll_fn(|cx| match last.is_open(cx) {
         true => Poll::Pending,
@@ -239,12 +221,11 @@ async fn however_many_were_closed_at_rest_none_is_used() {
     for _ in 0..many {
         tokio::task::yield_now().await;
     }
-    let mut call = peer.post(b"hi");
-    let _socket = tokio::select! {
-        answered = &mut call => panic!("nobody has answered: {answered:?}"),
-        socket = served => socket,
-    };
-    assert!(call.await.is_ok());
+    let both = meanwhile(peer.post(b"hi"), served);
+    let (answered, _socket) = tokio::time::timeout(Duration::from_secs(9), both)
+        .await
+        .expect("nobody connects anew");
+    assert!(answered.is_ok());
     assert_eq!(peer.idle(), 1);
 }
 
@@ -253,15 +234,7 @@ async fn one_task_closes_what_rests_too_long() {
     let peer = peer().await;
     let metrics = tokio::runtime::Handle::current().metrics();
     for _ in 0..50 {
-        let served = async {
-            let mut socket = peer.accept().await;
-            request(&mut socket, 2).await;
-            answer(
-                &mut socket,
-                &["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
-            )
-            .await;
-        };
+        let served = async { drop(peer.serve(&[EMPTY]).await) };
         let (answered, ()) = meanwhile(peer.post(b"hi"), served).await;
         assert!(answered.is_ok());
         peer.pool.rest().idle.clear();
@@ -277,11 +250,8 @@ async fn one_task_closes_what_rests_too_long() {
 async fn nothing_behind_an_answer_is_taken_for_the_next_one() {
     let peer = peer().await;
     let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
         let two = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad";
-        answer(&mut socket, &[two]).await;
-        socket
+        peer.serve(&[two]).await
     };
     let (answered, _socket) = meanwhile(peer.post(b"hi"), served).await;
     assert_eq!(text(answered.unwrap()).await.unwrap(), "ok");
@@ -304,11 +274,7 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
         ("x: y\r\n\r\npart", true),
     ] {
         let peer = peer().await;
-        let served = async {
-            let mut socket = peer.accept().await;
-            request(&mut socket, 2).await;
-            answer(&mut socket, &["HTTP/1.1 200 OK\r\n", sent]).await;
-        };
+        let served = async { drop(peer.serve(&["HTTP/1.1 200 OK\r\n", sent]).await) };
         let (answered, ()) = meanwhile(peer.post(b"hi"), served).await;
         let text = text(answered.unwrap()).await;
         assert_eq!(text.as_deref() == Ok("part"), whole, "{sent:?}: {text:?}");
@@ -319,12 +285,9 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
 async fn trailers_come_behind_the_body() {
     let peer = peer().await;
     let served = async {
-        let mut socket = peer.accept().await;
-        request(&mut socket, 2).await;
         let chunks =
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
-        answer(&mut socket, &[chunks]).await;
-        socket
+        peer.serve(&[chunks]).await
     };
     let (answered, _socket) = meanwhile(peer.post(b"hi"), served).await;
     let body = UpstreamBody::Http1(answered.unwrap().into_body());
