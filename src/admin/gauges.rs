@@ -31,7 +31,18 @@ pub fn live(gateway: &Gateway) -> Vec<Family> {
             "Whether the counters of limits can be reached",
             vec![Sample::plain(f64::from(u8::from(gateway.quota.is_up())))],
         ),
+        Family::gauge(
+            "weir_tasks",
+            "Tasks alive in the runtime: connections, answers that are read on, background work",
+            tasks().into_iter().map(Sample::plain).collect(),
+        ),
     ]
+}
+
+/// How many tasks the runtime has that serves the page. What the gateway spawned and nobody waits for is among them.
+fn tasks() -> Option<f64> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    Some(runtime.metrics().num_alive_tasks() as f64)
 }
 
 /// Gauges that are computed from the ledger and the counters. Blocks.

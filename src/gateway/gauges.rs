@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::Gateway;
 
 /// How old the margins that `/metrics` shows may be, where they are quick to compute.
@@ -10,30 +12,44 @@ const AGE: Duration = Duration::from_secs(10);
 /// Computing takes at most one part in so many of the time: with a hundred thousand accounts they grow older.
 const REST: u32 = 20;
 
-/// Computes the gauges again and again until the gateway stops.
-pub(super) async fn keep_fresh(gateway: Arc<Gateway>) {
+/// Computes the gauges again and again until the gateway stops, on a thread of their own.
+///
+/// Not on the runtime's threads for blocking work: each of those that had its turn would keep memory for the next.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(super) fn start(gateway: &Arc<Gateway>) -> std::io::Result<()> {
+    let gateway = Arc::clone(gateway);
+    let runtime = Handle::current();
+    let running = gateway.tasks.token();
+    std::thread::Builder::new()
+        .name("weir-gauges".into())
+        .spawn(move || {
+            keep_fresh(&gateway, &runtime);
+            drop(running);
+        })?;
+    Ok(())
+}
+
+fn keep_fresh(gateway: &Gateway, runtime: &Handle) {
     let mut healthy = true;
-    loop {
+    while !gateway.stop.is_cancelled() {
         let began = Instant::now();
-        let owner = Arc::clone(&gateway);
-        let computed =
-            tokio::task::spawn_blocking(move || crate::admin::gauges::compute(&owner)).await;
-        match computed {
-            Ok(Ok(families)) => {
+        match crate::admin::gauges::compute(gateway) {
+            Ok(families) => {
                 healthy = true;
                 gateway.metrics.set_gauges(families);
             }
             // Once each time that the store goes away.
-            Ok(Err(error)) if healthy => {
+            Err(error) if healthy => {
                 healthy = false;
                 tracing::warn!(%error, "margins cannot be computed for the metrics");
             }
-            Ok(Err(_)) => {}
-            Err(_) => return,
+            Err(_) => {}
         }
-        tokio::select! {
-            () = tokio::time::sleep(AGE.max(began.elapsed() * REST)) => {}
-            () = gateway.stop.cancelled() => return,
-        }
+        let rest = AGE.max(began.elapsed() * REST);
+        let stopped = gateway.stop.cancelled();
+        // Until it is time again, or the gateway stops.
+        let _ = runtime.block_on(async { tokio::time::timeout(rest, stopped).await });
     }
 }

@@ -69,6 +69,9 @@ pub enum StartError {
     /// The configuration's files cannot be watched.
     #[error("cannot watch the configuration: {0}")]
     Watch(std::io::Error),
+    /// The thread that computes gauges cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// A blocking task was lost: the runtime is stopping.
     #[error("interrupted while starting")]
     Interrupted,
@@ -199,7 +202,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         .tasks
         .spawn(reload::watch_store(Arc::clone(gateway)));
     gateway.tasks.spawn(pulse::beat(Arc::clone(gateway)));
-    gateway.tasks.spawn(gauges::keep_fresh(Arc::clone(gateway)));
+    gauges::start(gateway).map_err(StartError::Thread)?;
     gateway.tasks.spawn(webhook::deliver(Arc::clone(gateway)));
     // Loading a vocabulary takes a tenth of a second: not in the first request that needs it.
     tokio::task::spawn_blocking(count::warm_up);

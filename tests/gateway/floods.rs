@@ -829,12 +829,16 @@ async fn a_flood_from_one_key_does_not_hold_up_another() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     // The machine may have other things to do: the best of a few measurements is what the gateway can do.
-    let mut flooded = Duration::MAX;
+    let mut flooded = None;
     for _ in 0..4 {
-        flooded = flooded.min(p99_of(&gateway.client(), 40).await);
+        // Where 40 requests take longer than 80 quiet ones, their p99 is above twice the quiet one.
+        let client = gateway.client();
+        let measured = tokio::time::timeout(80 * quiet, p99_of(&client, 40)).await;
+        flooded = flooded.into_iter().chain(measured).min();
     }
     flood.shutdown().await;
     eprintln!("p99 {quiet:?} alone, {flooded:?} beside a flood of 64 connections");
+    let flooded = flooded.expect("40 requests beside a flood take no longer than 80 alone");
     assert!(flooded < 2 * quiet, "{quiet:?} became {flooded:?}");
 }
 
