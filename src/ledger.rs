@@ -122,6 +122,14 @@ struct Shared {
     queue: Queue,
 }
 
+impl Shared {
+    /// Tells the threads to end.
+    fn stop(&self) {
+        self.queue.stop();
+        self.journal.wake();
+    }
+}
+
 impl Ledger {
     /// Takes over what dead processes left in the journals, and starts the threads. The store is migrated already.
     ///
@@ -254,7 +262,7 @@ impl Ledger {
     pub fn shutdown(&self, timeout: Duration) -> Result<(), LedgerError> {
         let deadline = Instant::now() + timeout;
         let flushed = self.flush(timeout);
-        self.shared.queue.stop();
+        self.shared.stop();
         self.shared.queue.wait_until_ended(deadline);
         if flushed.is_ok() && keeper::make_durable(&self.shared) {
             self.shared.journal.remove_if_done();
@@ -327,7 +335,7 @@ fn step_back() {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.shared.queue.stop();
+        self.shared.stop();
         let running = self
             .running
             .get_mut()

@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::codec;
 use super::entry::Entry;
@@ -102,6 +102,8 @@ pub(super) struct Journal {
     fsync: Fsync,
     limits: Limits,
     pen: Mutex<Pen>,
+    /// A record was written for which the sync thread waited.
+    news: Condvar,
     /// Records known to be on the disk, as counted by [`Pen::written`].
     synced: Mutex<u64>,
     /// Whether the last record could not be written.
@@ -125,6 +127,8 @@ struct Pen {
     unsynced: Vec<Arc<File>>,
     /// Records written so far.
     written: u64,
+    /// The sync thread sleeps until there is another.
+    awaited: bool,
     open: HashMap<RequestId, Open>,
     /// Bytes kept for the closes of open requests.
     reserved: u64,
@@ -185,6 +189,7 @@ impl Journal {
                 segment,
                 unsynced: Vec::new(),
                 written: 0,
+                awaited: false,
                 open: HashMap::default(),
                 reserved: 0,
                 kept,
@@ -192,6 +197,7 @@ impl Journal {
                 buffer: Vec::with_capacity(1024),
                 removed: false,
             }),
+            news: Condvar::new(),
             synced: Mutex::new(0),
             failing: AtomicBool::new(false),
         })
@@ -344,6 +350,10 @@ impl Journal {
             .append(buffer)
             .map_err(|error| refusal(&self.directory, &error))?;
         pen.written += 1;
+        if pen.awaited {
+            pen.awaited = false;
+            self.news.notify_all();
+        }
         Ok(())
     }
 
@@ -354,6 +364,22 @@ impl Journal {
         let written = pen.written;
         drop(pen);
         self.sync_to(written)
+    }
+
+    /// Sleeps until there is a record that was not forced to the disk, or `stopping` says so after [`Journal::wake`].
+    pub(super) fn wait_for_record(&self, stopping: impl Fn() -> bool) {
+        let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pen = self.pen();
+        while pen.written <= synced && !stopping() {
+            pen.awaited = true;
+            pen = self.news.wait(pen).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes up who waits for a record.
+    pub(super) fn wake(&self) {
+        let _pen = self.pen();
+        self.news.notify_all();
     }
 
     /// Forces everything written so far to the disk.

@@ -22,15 +22,21 @@ pub(super) fn run(shared: &Shared, mut waiting: Vec<Abandoned>) {
     }
 }
 
-/// The sync thread.
+/// The sync thread: nothing wakes it while nothing is written.
 pub(super) fn run_sync(shared: &Shared, interval: Duration) {
     // A record that just missed one flush is safe when the next one ends. So flushes begin twice in an interval, and one
     // that takes up to half of it keeps the promise.
     let pace = interval / 2;
-    let mut pause = pace;
+    let mut began = Instant::now();
     let mut healthy = true;
-    while shared.queue.sleep(pause) {
-        let began = Instant::now();
+    loop {
+        shared
+            .journal
+            .wait_for_record(|| shared.queue.is_stopping());
+        if !shared.queue.sleep(pace.saturating_sub(began.elapsed())) {
+            return;
+        }
+        began = Instant::now();
         match shared.journal.sync() {
             Ok(()) => healthy = true,
             Err(error) if healthy => {
@@ -39,7 +45,6 @@ pub(super) fn run_sync(shared: &Shared, interval: Duration) {
             }
             Err(_) => {}
         }
-        pause = pace.saturating_sub(began.elapsed());
     }
 }
 

@@ -153,6 +153,10 @@ impl Queue {
         self.halt.notify_all();
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state().stopping
+    }
+
     pub(super) fn thread_began(&self) {
         self.state().threads += 1;
     }
