@@ -8,8 +8,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use memchr::memchr2;
 use serde::de::{Error as _, IgnoredAny};
+
+use super::quote_or_backslash;
 
 /// Calls `each` with the name (unescaped) and the raw value of every member of the object that is all of `json`. Values are
 /// UTF-8.
@@ -231,7 +232,7 @@ impl<'a> Scan<'a> {
         loop {
             let rest = self.rest();
             let piece = rest.get(..PIECE_BYTES).unwrap_or(rest);
-            let end = memchr2(b'"', b'\\', piece);
+            let end = quote_or_backslash(piece);
             let plain = piece.get(..end.unwrap_or(piece.len()))?;
             if !is_printable_ascii(plain) {
                 if plain.iter().any(|byte| *byte < b' ') {

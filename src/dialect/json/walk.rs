@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use super::quote_or_backslash;
 
 /// Calls `each` with the name (unescaped) and the raw value of every member of the object that `json` is; any other
 /// value has none. Says whether the object was closed and nothing followed it.
@@ -185,7 +185,7 @@ impl<'a> Walk<'a> {
         self.expect(b'"')?;
         let mut escaped = false;
         loop {
-            self.at += memchr2(b'"', b'\\', self.rest())?;
+            self.at += quote_or_backslash(self.rest())?;
             if self.here()? == b'"' {
                 self.at += 1;
                 return Some((self.json.get(start..self.at)?, escaped));
