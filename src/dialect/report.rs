@@ -7,6 +7,7 @@ mod figures;
 mod found;
 mod output;
 mod reading;
+mod repeat;
 #[cfg(test)]
 mod shapes;
 
@@ -19,6 +20,7 @@ pub use reading::{End, Reading, ServedPart};
 use self::figures::{Figures, Habit};
 use self::found::{Found, error_message, is_truthy, is_web_search};
 use self::output::Collector;
+use self::repeat::Repeat;
 use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
 use super::{Dialect, Endpoint, canonical_tier};
@@ -30,6 +32,7 @@ use crate::tokens::Usage;
 pub struct Report {
     habit: Habit,
     collector: Collector,
+    repeat: Option<Box<Repeat>>,
     figures: Option<Figures>,
     iterations: Vec<(Option<ModelName>, Figures)>,
     /// The figures seen are the bill, not a state on the way to it.
@@ -68,6 +71,7 @@ impl Report {
         Self {
             habit,
             collector: Collector::new(text_bytes_max),
+            repeat: None,
             figures: None,
             iterations: Vec::new(),
             settled: false,
@@ -111,6 +115,13 @@ impl Report {
         let data = lossy(data);
         if let Some(stop) = &mut self.stop {
             stop.event(&data);
+        }
+        if let (Some(repeat), Cow::Borrowed(data)) = (&self.repeat, &data)
+            && name != b"error"
+            && let Some((piece, text, traces)) = repeat.read(data)
+        {
+            self.collector.another(piece, text);
+            return traces;
         }
         let mut traces = self.object(&data, Place::Event);
         if matches!(data, Cow::Owned(_)) {
@@ -190,6 +201,10 @@ impl Report {
         let mut found = Found::default();
         let mut finished = false;
         let mut has_choices = false;
+        if place == Place::Event {
+            // What came before this event is not its piece.
+            self.collector.only_piece();
+        }
         *whole = walk_members(json, |name, walk| {
             // The choices of an event are always read, so they are read on the way: most of an event is in them.
             let value = if place == Place::Event && name == "choices" && walk.is_at(b'[') {
@@ -256,7 +271,18 @@ impl Report {
         } else if kind == "error" {
             self.failed = Some(error_message(json));
         }
-        found.traces(json, *whole, reports_usage)
+        let traces = found.traces(json, *whole, reports_usage);
+        if place == Place::Event {
+            let mere_text = *whole && !finished && kind != "error" && found.is_mere_text();
+            match self.collector.only_piece().filter(|_| mere_text) {
+                Some(piece) => {
+                    let repeat = self.repeat.get_or_insert_default();
+                    repeat.learn(json, &found.unread, piece, &traces);
+                }
+                None => self.repeat = None,
+            }
+        }
+        traces
     }
 
     /// The parts of an event that Responses and Messages name by its type.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::json::{each_member, span_in, text};
+use super::repeat::Unread;
 use super::{Traces, short};
 
 /// The members of an object that matter, raw.
@@ -31,6 +32,7 @@ pub(super) struct Found<'a> {
     pub(super) index: Option<&'a str>,
     pub(super) content: Option<&'a str>,
     pub(super) content_block: Option<&'a str>,
+    pub(super) unread: Unread<'a>,
 }
 
 impl<'a> Found<'a> {
@@ -69,9 +71,23 @@ impl<'a> Found<'a> {
             "index" => &mut self.index,
             "content" => &mut self.content,
             "content_block" => &mut self.content_block,
-            _ => return,
+            _ => return self.unread.note(value),
         };
         *field = Some(value);
+    }
+
+    /// Whether nothing is said beside text, or nothing that would say more when it is said again.
+    pub(super) fn is_mere_text(&self) -> bool {
+        let parts = [
+            self.usage_metadata,
+            self.x_groq_usage,
+            self.response,
+            self.message,
+            self.item,
+        ];
+        parts.iter().all(Option::is_none)
+            && self.usage.is_none_or(|usage| usage == "null")
+            && !self.error.is_some_and(is_truthy)
     }
 
     /// What of the event our `include_usage` may have caused, given whether its `usage` is a report.

@@ -1,5 +1,7 @@
 //! The text of an answer, kept for counting when nothing is reported.
 
+use std::ops::Range;
+
 use super::super::json::{Walk, each_element, each_member, text};
 
 /// The text of an answer. Bounded: what comes after the bound is only measured.
@@ -59,14 +61,36 @@ pub(super) struct Collector {
     tool_numbers: Vec<Vec<u64>>,
     bytes_left: usize,
     first_seen: bool,
+    /// Pieces of text taken since this was last asked, and the last of them.
+    pieces: usize,
+    last_piece: Piece,
+}
+
+/// A piece of text as it stands in an event.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Piece {
+    choice: usize,
+    kind: Kind,
+    /// The addresses between which its JSON string stands.
+    addresses: Range<usize>,
+}
+
+impl Piece {
+    /// Where it stands in the event that it was taken from.
+    pub(super) fn span_in(&self, event: &str) -> Option<Range<usize>> {
+        let base = event.as_ptr() as usize;
+        let span = self.addresses.start.checked_sub(base)?..self.addresses.end.checked_sub(base)?;
+        (span.end <= event.len()).then_some(span)
+    }
 }
 
 /// More choices or tool calls than this share the last place; they are billed all the same.
 const PLACES_MAX: usize = 256;
 
 /// Where a piece of text belongs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Kind {
+    #[default]
     Text,
     Reasoning,
     ToolName(u64),
@@ -114,7 +138,19 @@ impl Collector {
             tool_numbers: Vec::new(),
             bytes_left: bytes_max,
             first_seen: false,
+            pieces: 0,
+            last_piece: Piece::default(),
         }
+    }
+
+    /// The piece that was taken since this was last asked, if it was one.
+    pub(super) fn only_piece(&mut self) -> Option<Piece> {
+        (std::mem::take(&mut self.pieces) == 1).then(|| self.last_piece.clone())
+    }
+
+    /// Takes a JSON string that belongs where another piece did.
+    pub(super) fn another(&mut self, piece: &Piece, value: &str) {
+        self.take(piece.choice, piece.kind, value);
     }
 
     /// Whether any output has come.
@@ -263,6 +299,13 @@ impl Collector {
 
     /// Takes a JSON string; other values have no text.
     fn take(&mut self, choice: usize, kind: Kind, value: &str) {
+        let start = value.as_ptr() as usize;
+        self.pieces += 1;
+        self.last_piece = Piece {
+            choice,
+            kind,
+            addresses: start..start + value.len(),
+        };
         if let Some(text) = text(value) {
             self.push(choice, kind, &text);
         }
