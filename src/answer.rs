@@ -6,7 +6,6 @@
 mod deadline;
 mod followed;
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 
 use crate::admit::Room;
-use crate::exchange::{Exchange, Settled};
+use crate::exchange::{Exchange, OpenSettlement, Settled, Settlement};
 use crate::ledger::Outcome;
 use crate::meter::{End, Meter};
 use crate::upstream::{BodyError, UpstreamBody};
@@ -58,8 +57,8 @@ impl AnswerBody {
     }
 
     /// An upstream's body as it passes.
-    pub fn passing(passing: Passing) -> AnswerBody {
-        AnswerBody(Kind::Passing(Box::new(passing)))
+    pub fn passing(passing: Box<Passing>) -> AnswerBody {
+        AnswerBody(Kind::Passing(passing))
     }
 }
 
@@ -102,7 +101,7 @@ pub struct Passing {
     /// For a stream that is held to its reservation as it passes.
     followed: Option<Box<Followed>>,
     /// The settlement, while it is not done (tokens are being counted).
-    settling: Option<Pin<Box<dyn Future<Output = Settled> + Send>>>,
+    settling: Option<OpenSettlement>,
     settled: Option<Settled>,
     /// Bytes for the client.
     ready: Ready,
@@ -372,11 +371,12 @@ impl Passing {
         // After the dialect's end mark the rest passes unread; bytes held back until then come first.
         let mut meter = meter;
         self.ready.push(meter.held());
-        let mut settling: Pin<Box<dyn Future<Output = Settled> + Send>> =
-            Box::pin(exchange.settle(meter.finish(end), outcome));
-        match settling.as_mut().poll(cx) {
-            Poll::Ready(settled) => self.settled(settled),
-            Poll::Pending => self.settling = Some(settling),
+        match exchange.settle(meter.finish(end), outcome) {
+            Settlement::Done(settled) => self.settled(settled),
+            Settlement::Open(mut settling) => match settling.as_mut().poll(cx) {
+                Poll::Ready(settled) => self.settled(settled),
+                Poll::Pending => self.settling = Some(settling),
+            },
         }
     }
 
@@ -428,7 +428,7 @@ impl Drop for Passing {
                 None => End::Complete,
             };
             let outcome = exchange.abandoned();
-            exchange.settle(meter.finish(end), outcome).await;
+            exchange.settle(meter.finish(end), outcome).done().await;
         });
     }
 }

@@ -2,6 +2,8 @@
 
 mod background;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,6 +69,27 @@ pub struct Settled {
     pub spent: Demand,
 }
 
+/// A settlement. Most are done at once; one for which tokens are counted, or the ledger is asked, takes a while.
+pub enum Settlement {
+    /// It is done.
+    Done(Settled),
+    /// It is done at the end of this.
+    Open(OpenSettlement),
+}
+
+/// A settlement on its way.
+pub type OpenSettlement = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+impl Settlement {
+    /// Waits for its end.
+    pub async fn done(self) -> Settled {
+        match self {
+            Settlement::Done(settled) => settled,
+            Settlement::Open(open) => open.await,
+        }
+    }
+}
+
 impl Exchange {
     /// The bounds of the upstream call.
     pub fn timeouts(&self) -> &Timeouts {
@@ -122,37 +145,45 @@ impl Exchange {
     }
 
     /// The end of a request: measure, price, settle the quota, and hand the entry to the ledger.
-    pub async fn settle(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settled {
+    pub fn settle(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settlement {
         self.slot = None;
         let outcome = self.outcome(&reading, outcome);
         let made = self.made_in_background(&reading);
         if self.question.fetched && (made.is_none() || !reading.usage_final) {
-            return self.close(outcome);
+            return Settlement::Done(self.close(outcome));
         }
-        let asked = made.is_some().then(|| self.entry.clone());
+        if let Some(made) = made {
+            return Settlement::Open(Box::pin(self.settle_response(made, reading, outcome)));
+        }
         self.note_served(&reading);
-        let prices = Arc::clone(&self.snapshot.prices);
-        let mut measured = measure::measure(
-            &self.gateway.counter,
-            &prices,
-            &self.question,
-            reading,
-            self.entry.status,
-        )
-        .await;
+        match measure::reported(&self.question, reading, self.entry.status) {
+            Ok(measured) => Settlement::Done(self.settle_measured(measured, outcome)),
+            Err(reading) => Settlement::Open(Box::pin(async move {
+                let measured = self.count(*reading).await;
+                self.settle_measured(measured, outcome)
+            })),
+        }
+    }
+
+    /// The tokens of an answer that did not report them.
+    async fn count(&self, reading: Reading) -> Measured {
+        let (counter, prices) = (&self.gateway.counter, &self.snapshot.prices);
+        measure::count(counter, prices, &self.question, reading).await
+    }
+
+    fn settle_measured(mut self: Box<Self>, measured: Measured, outcome: Outcome) -> Settled {
+        let measured = self.cut(measured);
+        self.price(measured);
+        self.close(outcome)
+    }
+
+    /// The gateway's own end of an answer bounds what it used.
+    fn cut(&mut self, mut measured: Measured) -> Measured {
         if let Some(cut) = self.cut.take() {
             cut.apply(&mut measured);
             self.entry.reason = Some(cut.reason());
         }
-        match (made, asked) {
-            (Some(made), Some(asked)) if measured.source != UsageSource::None => {
-                self.settle_made(made, asked, measured, outcome).await
-            }
-            _ => {
-                self.price(measured);
-                self.close(outcome)
-            }
-        }
+        measured
     }
 
     /// The end of a request that no upstream answered: nothing was used.

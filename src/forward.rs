@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use crate::admit::Admitted;
+use crate::admit::{Admitted, LimitHeaders};
 use crate::answer::{AnswerBody, Passing, read_on};
 use crate::dialect::Endpoint;
 use crate::dialect::error_body::Code;
@@ -54,17 +54,25 @@ impl Outgoing {
     }
 }
 
-/// Sends an admitted request upstream and turns the answer towards the client.
+/// An admitted request that is known to the journal, on its way.
+pub(crate) struct Journey<'a> {
+    departure: Departure,
+    call: Calling<'a>,
+    upstreams: Vec<Arc<Upstream>>,
+    limit_headers: LimitHeaders,
+}
+
+/// Makes an admitted request known to the journal.
 ///
 /// # Errors
-/// `upstream_unreachable`, `upstream_timeout`, `overloaded`: when no upstream of the route answered.
-pub(crate) async fn forward(
-    gateway: &Arc<Gateway>,
+/// `overloaded`: when the journal does not take it.
+pub(crate) fn begin<'a>(
+    gateway: &'a Arc<Gateway>,
     frame: &mut Frame,
     admitted: Admitted,
     question: Question,
     outgoing: Outgoing,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Result<Journey<'a>, Refusal> {
     let Admitted {
         admission,
         upstreams,
@@ -101,44 +109,60 @@ pub(crate) async fn forward(
             "The request is in flight twice.",
         ));
     };
-    let mut departure = Departure {
-        call: None,
-        exchange: Some(Box::new(Exchange {
-            gateway: Arc::clone(gateway),
-            snapshot: Arc::clone(&frame.snapshot),
-            upstream: Arc::clone(first),
-            slot: None,
-            admission,
-            allowance,
-            cut: None,
-            question,
-            entry: clean(entry),
-            incomplete: false,
-            started: frame.started,
-            first_token: None,
-            in_flight,
-            place: frame.place.take(),
-        })),
-    };
+    let exchange = Box::new(Exchange {
+        gateway: Arc::clone(gateway),
+        snapshot: Arc::clone(&frame.snapshot),
+        upstream: Arc::clone(first),
+        slot: None,
+        admission,
+        allowance,
+        cut: None,
+        question,
+        entry: clean(entry),
+        incomplete: false,
+        started: frame.started,
+        first_token: None,
+        in_flight,
+        place: frame.place.take(),
+    });
+    let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
+    Ok(Journey {
+        departure: Departure {
+            call: None,
+            exchange: Some(exchange),
+        },
+        call: Calling {
+            gateway,
+            outgoing,
+            repeatable,
+            edits,
+            rename,
+        },
+        upstreams,
+        limit_headers,
+    })
+}
+
+/// Sends a request upstream and turns the answer towards the client. Where no upstream of the route answered, the answer
+/// says so: `upstream_unreachable`, `upstream_timeout`, `overloaded`.
+pub(crate) async fn forward(
+    frame: &Frame,
+    journey: &mut Journey<'_>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let gateway = journey.call.gateway;
     // Others that are ready are worked on before any of them is sent, as it is with answers (see `listen`).
     tokio::task::yield_now().await;
     gateway.metrics.overhead.observe(frame.started.elapsed());
 
-    let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
-    let mut call = Calling {
-        gateway,
-        outgoing,
-        repeatable,
-        edits,
-        rename,
-    };
-    let answered = call.try_all(&mut departure, &upstreams).await;
+    let departure = &mut journey.departure;
+    let answered = journey.call.try_all(departure, &journey.upstreams).await;
     let Some(exchange) = departure.exchange.take() else {
         return Err(Refusal::new(
             Code::Internal,
             "The request was settled twice.",
         ));
     };
+    let limit_headers = std::mem::take(&mut journey.limit_headers);
     match answered {
         Ok(answer) => {
             let (mut response, settled) = pass(exchange, answer).await;
@@ -360,7 +384,8 @@ async fn pass(
     if may_be_cut {
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    let mut passing = Passing::new(body, meter, exchange, !strip_usage && !may_be_cut);
+    let unchanged = !strip_usage && !may_be_cut;
+    let mut passing = Box::new(Passing::new(body, meter, exchange, unchanged));
     let settled = if collects {
         passing.collect(COLLECTED_BYTES).await
     } else {
@@ -463,7 +488,7 @@ impl Drop for Departure {
             };
             let Ok(Ok(answer)) = answered else {
                 if sent {
-                    exchange.settle(Reading::default(), outcome).await;
+                    exchange.settle(Reading::default(), outcome).done().await;
                 } else {
                     // Nobody bills what no upstream has seen.
                     exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
@@ -489,7 +514,7 @@ impl Drop for Departure {
             });
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let end: End = read_on(answer.into_body(), &mut meter, &mut exchange, left).await;
-            exchange.settle(meter.finish(end), outcome).await;
+            exchange.settle(meter.finish(end), outcome).done().await;
         });
     }
 }

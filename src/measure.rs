@@ -67,38 +67,46 @@ impl Measured {
 /// request, and bills it.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Measures one answer. Bounded in time and memory for any input: long texts are counted off the async threads, and
-/// estimated when there are too many of them.
-pub async fn measure(
-    counter: &Counter,
-    prices: &PriceTable,
+/// What an answer used, where that is known without counting; else the reading is given back for [`count`].
+pub fn reported(
     question: &Question,
     reading: Reading,
     status: u16,
-) -> Measured {
+) -> Result<Measured, Box<Reading>> {
     if let Some(usage) = reading.usage.filter(|_| reading.usage_final) {
-        return Measured {
+        return Ok(Measured {
             usage,
             parts: reading.parts,
             source: UsageSource::Reported,
             note: None,
-        };
+        });
     }
     if question.unmetered && status < 400 {
-        return Measured::one(
+        return Ok(Measured::one(
             Usage::default(),
             reading.served_model,
             UsageSource::Estimated,
-        );
+        ));
     }
     let refused = status >= 400 && status != CLIENT_CLOSED_REQUEST;
     if refused || !question.endpoint.is_metered() || reading.queued {
-        return Measured::default();
+        return Ok(Measured::default());
     }
     // An error in place of an answer, and nothing of an answer: nothing was to be paid.
     if reading.failed.is_some() && reading.usage.is_none() && reading.output.is_empty() {
-        return Measured::default();
+        return Ok(Measured::default());
     }
+    Err(Box::new(reading))
+}
+
+/// Counts what an answer did not report. Bounded in time and memory for any input: long texts are counted off the async
+/// threads, and estimated when there are too many of them.
+pub async fn count(
+    counter: &Counter,
+    prices: &PriceTable,
+    question: &Question,
+    reading: Reading,
+) -> Measured {
     let model = reading
         .served_model
         .clone()

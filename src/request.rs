@@ -125,11 +125,9 @@ async fn live(
         ask,
     };
     let outgoing = Outgoing::new(head, body);
-    // The largest step by far: in a box of its own it does not make every request's future as large.
-    Box::pin(forward::forward(
-        gateway, frame, admitted, question, outgoing,
-    ))
-    .await
+    let mut journey = forward::begin(gateway, frame, admitted, question, outgoing)?;
+    // The largest step: in a box of its own it does not make every request's future as large.
+    Box::pin(forward::forward(frame, &mut journey)).await
 }
 
 /// What is known of a request whatever becomes of it.

@@ -11,11 +11,12 @@ use crate::dialect::Endpoint;
 use crate::ids::RequestId;
 use crate::ledger::store::EntryFilter;
 use crate::ledger::{Entry, Outcome};
-use crate::measure::Measured;
+use crate::measure;
 use crate::meter::Reading;
 use crate::metrics::Observation;
 use crate::quota::Demand;
 use crate::secret::SecretSha256;
+use crate::tokens::UsageSource;
 
 /// A response that was made in the background: the id of its bill, and when it was made.
 pub(super) struct MadeInBackground {
@@ -52,13 +53,22 @@ impl Exchange {
     /// when its usage is first seen, by an entry whose id is made of the response's own: however often it is fetched, by
     /// whichever gateway and after whatever restart, the ledger takes that entry once. What was asked is an entry without
     /// use.
-    pub(super) async fn settle_made(
+    pub(super) async fn settle_response(
         mut self: Box<Self>,
         made: MadeInBackground,
-        asked: Entry,
-        measured: Measured,
+        reading: Reading,
         outcome: Outcome,
     ) -> Settled {
+        let asked = self.entry.clone();
+        self.note_served(&reading);
+        let measured = match measure::reported(&self.question, reading, self.entry.status) {
+            Ok(measured) => measured,
+            Err(reading) => self.count(*reading).await,
+        };
+        if measured.source == UsageSource::None {
+            return self.settle_measured(measured, outcome);
+        }
+        let measured = self.cut(measured);
         let is_new = self.gateway.background.first(made.bill) && !self.is_billed(&made).await;
         if !is_new {
             self.entry = asked;
