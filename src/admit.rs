@@ -8,6 +8,7 @@
 //! Either way the limit holds.
 
 mod allowance;
+mod conversations;
 mod habits;
 mod limit_headers;
 mod refusal;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use allowance::{Allowance, Cut, Extending, Room};
+pub use conversations::Conversations;
 pub use habits::Habits;
 pub use limit_headers::LimitHeaders;
 pub use reservation::Admission;

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::admit::{Admission, Allowance, Cut};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
-use crate::dialect::endpoint_label;
+use crate::dialect::{Endpoint, endpoint_label};
 use crate::gateway::Gateway;
 use crate::ids::ModelName;
 use crate::ledger::{Entry, Outcome};
@@ -148,6 +148,7 @@ impl Exchange {
     pub fn settle(mut self: Box<Self>, reading: Reading, outcome: Outcome) -> Settlement {
         self.slot = None;
         let outcome = self.outcome(&reading, outcome);
+        self.note_conversation(&reading);
         let made = self.made_in_background(&reading);
         if self.question.fetched && (made.is_none() || !reading.usage_final) {
             return Settlement::Done(self.close(outcome));
@@ -167,8 +168,14 @@ impl Exchange {
 
     /// The tokens of an answer that did not report them.
     async fn count(&self, reading: Reading) -> Measured {
-        let (counter, prices) = (&self.gateway.counter, &self.snapshot.prices);
-        measure::count(counter, prices, &self.question, reading).await
+        let Gateway {
+            counter,
+            conversations,
+            ..
+        } = &*self.gateway;
+        let earlier = conversations.tokens_before(self.question.ask.continues());
+        let prices = &self.snapshot.prices;
+        measure::count(counter, prices, &self.question, earlier, reading).await
     }
 
     fn settle_measured(mut self: Box<Self>, measured: Measured, outcome: Outcome) -> Settled {
@@ -198,6 +205,19 @@ impl Exchange {
             Outcome::UpstreamFailed
         } else {
             outcome
+        }
+    }
+
+    /// A request that continues this one is billed for what both of them had.
+    fn note_conversation(&self, reading: &Reading) {
+        let (Endpoint::Responses, Some(usage)) = (self.question.metered_as(), &reading.usage)
+        else {
+            return;
+        };
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        let ids = [&reading.response_id, &self.question.ask.conversation];
+        for id in ids.into_iter().flatten() {
+            self.gateway.conversations.note(id, tokens);
         }
     }
 

@@ -25,7 +25,7 @@ use pulse::Pulse;
 pub use start::{Running, StartError, open_store, start};
 use warnings::Warnings;
 
-use crate::admit::Habits;
+use crate::admit::{Conversations, Habits};
 use crate::exchange::Background;
 use crate::ledger::store::Store;
 use crate::ledger::{Entry, Ledger};
@@ -50,6 +50,8 @@ pub struct Gateway {
     pub counter: Counter,
     /// How much output requests without a maximum have needed.
     pub habits: Habits,
+    /// How long the conversations are that providers keep.
+    pub conversations: Conversations,
     /// Which responses made in the background are billed.
     pub background: Background,
     /// Memory for the bodies of requests in flight, in KiB.

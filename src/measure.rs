@@ -100,11 +100,13 @@ pub fn reported(
 }
 
 /// Counts what an answer did not report. Bounded in time and memory for any input: long texts are counted off the async
-/// threads, and estimated when there are too many of them.
+/// threads, and estimated when there are too many of them. `earlier_tokens` are those of earlier turns that the body does not
+/// show.
 pub async fn count(
     counter: &Counter,
     prices: &PriceTable,
     question: &Question,
+    earlier_tokens: u64,
     reading: Reading,
 ) -> Measured {
     let model = reading
@@ -128,7 +130,7 @@ pub async fn count(
                 .input(&question.endpoint, tokenizer, &model, &question.body)
                 .await;
             let usage = Usage {
-                input_tokens: input.tokens,
+                input_tokens: input.tokens.saturating_add(earlier_tokens),
                 output_tokens: output.tokens,
                 web_search_requests: reading.web_search_calls,
                 ..Usage::default()

@@ -37,13 +37,13 @@ pub(super) async fn reserve(
     bounds: &mut [Bound],
     cap: Option<u64>,
 ) -> Result<Reserved, ReserveError> {
-    let need = Need::new(snapshot, applicant, served, cap);
+    let need = Need::new(gateway, snapshot, applicant, served, cap);
     let open_at_most = SignedDuration::try_from(snapshot.longest_call())
         .unwrap_or(SignedDuration::from_hours(1))
         + SETTLE_TIME;
     let (quota, id) = (&gateway.quota, applicant.id);
 
-    let generous = need.demand(need.extent.upper_bound(need.name), need.output_max);
+    let generous = need.demand(need.input_max(), need.output_max);
     if !need.locks_up(bounds, &generous)
         && reserve_whole(quota, id, bounds, &generous, open_at_most).await?
     {
@@ -127,6 +127,8 @@ struct Need<'a> {
     name: &'a str,
     tokenizer: Tokenizer,
     extent: Extent,
+    /// Input tokens of earlier turns that the body does not show.
+    earlier: u64,
     kinds: InputKinds,
     choices: u64,
     /// The most output tokens of one choice, and who says so.
@@ -140,6 +142,7 @@ struct Need<'a> {
 
 impl<'a> Need<'a> {
     fn new(
+        gateway: &Gateway,
         snapshot: &Snapshot,
         applicant: &'a Applicant<'a>,
         served: &'a Served,
@@ -169,6 +172,9 @@ impl<'a> Need<'a> {
                 images: extent.images > 0,
             },
             extent,
+            earlier: gateway
+                .conversations
+                .tokens_before(applicant.ask.continues()),
             choices: applicant.ask.choices.max(1),
             output_max,
             said_by,
@@ -195,9 +201,15 @@ impl<'a> Need<'a> {
             })
     }
 
+    fn input_max(&self) -> u64 {
+        self.extent
+            .upper_bound(self.name)
+            .saturating_add(self.earlier)
+    }
+
     fn counted_input(&self) -> u64 {
         let Applicant { endpoint, body, .. } = self.applicant;
-        upper_bound_input(endpoint, self.tokenizer, self.name, body)
+        upper_bound_input(endpoint, self.tokenizer, self.name, body).saturating_add(self.earlier)
     }
 
     /// What such requests have needed.

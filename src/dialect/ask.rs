@@ -34,8 +34,10 @@ pub struct Ask {
     pub service_tier: Option<Box<str>>,
     /// `safety_identifier`, `user` or `metadata.user_id`, cut to [`END_USER_BYTES_MAX`].
     pub end_user: Option<Box<str>>,
-    /// The input includes earlier turns that the body does not show (`previous_response_id`, `conversation`).
-    pub continues_earlier: bool,
+    /// `previous_response_id`: the input includes the turns up to that response, which the body does not show.
+    pub previous_response: Option<Box<str>>,
+    /// The id of a `conversation`: the same, and this turn is added to it.
+    pub conversation: Option<Box<str>>,
     /// `background: true`: the answer comes later, by another request.
     pub background: bool,
     /// The first byte after the opening brace, when the object has a member: where a member can be put in.
@@ -75,6 +77,13 @@ pub struct AskError {
 }
 
 impl Ask {
+    /// The id of what holds earlier turns.
+    pub fn continues(&self) -> Option<&str> {
+        self.previous_response
+            .as_deref()
+            .or(self.conversation.as_deref())
+    }
+
     /// Whether the client itself asked for the usage chunk.
     pub fn asks_usage(&self) -> bool {
         self.stream_options
@@ -209,7 +218,7 @@ mod tests {
         let ask = chat(body).unwrap();
         assert_eq!(ask.model.as_ref().unwrap().as_str(), "gpt-4o");
         assert_eq!(&body[ask.model_span.clone().unwrap()], "\"gpt-4o\"");
-        assert!(ask.stream && ask.asks_usage() && !ask.background && !ask.continues_earlier);
+        assert!(ask.stream && ask.asks_usage() && !ask.background && ask.continues().is_none());
         assert_eq!(ask.max_output(&Endpoint::ChatCompletions), Some(20));
         assert_eq!(ask.choices, 3);
         assert_eq!(ask.service_tier.as_deref(), Some("flex"));
@@ -241,9 +250,17 @@ mod tests {
     #[test]
     fn a_response_may_continue_an_earlier_one_or_run_in_the_background() {
         let read = |body: &str| read(&Endpoint::Responses, body.as_bytes()).unwrap();
-        assert!(read(r#"{"model":"m","previous_response_id":"resp_1"}"#).continues_earlier);
-        assert!(read(r#"{"model":"m","conversation":{"id":"c"}}"#).continues_earlier);
-        assert!(!read(r#"{"model":"m","previous_response_id":null}"#).continues_earlier);
+        let continues = |body: &str| read(body).continues().map(str::to_owned);
+        let earlier = r#"{"model":"m","previous_response_id":"resp_1"}"#;
+        assert_eq!(continues(earlier).as_deref(), Some("resp_1"));
+        let kept = r#"{"model":"m","conversation":{"id":"conv_1"}}"#;
+        assert_eq!(continues(kept).as_deref(), Some("conv_1"));
+        let named = r#"{"model":"m","conversation":"conv_2"}"#;
+        assert_eq!(continues(named).as_deref(), Some("conv_2"));
+        assert_eq!(
+            continues(r#"{"model":"m","previous_response_id":null}"#),
+            None
+        );
         assert!(read(r#"{"model":"m","background":true}"#).background);
     }
 

@@ -425,7 +425,8 @@ impl Report {
     }
 }
 
-const ID_BYTES_MAX: usize = 128;
+/// Longer ids are cut.
+pub(crate) const ID_BYTES_MAX: usize = 128;
 const TIER_BYTES_MAX: usize = 64;
 /// An answer has a handful of iterations.
 const ITERATIONS_MAX: usize = 1000;

@@ -18,7 +18,7 @@ use super::seeder::LedgerSeeder;
 use super::warnings::Warnings;
 use super::{Gateway, gauges, pulse, rebuild, reload, webhook};
 use crate::admin;
-use crate::admit::Habits;
+use crate::admit::{Conversations, Habits};
 use crate::config::{self, AlsoNamed, Config, QuotaBackend, Startup, StoreUrl};
 use crate::exchange::Background;
 use crate::identify::Peer;
@@ -161,6 +161,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         store,
         counter: Counter::new(CounterSettings::default()),
         habits: Habits::default(),
+        conversations: Conversations::default(),
         background: Background::default(),
         places: Arc::default(),
         body_memory: Arc::new(Semaphore::new(request::memory_kib(&config.server))),

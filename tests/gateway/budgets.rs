@@ -232,6 +232,31 @@ async fn searches_that_have_no_price_make_an_answer_unpriced_though_its_tokens_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_the_provider_keeps_is_reserved_with_the_request_that_continues_it() {
+    // $2.50 a million of input, $10 of output: the first turn costs $0.255, and its 100,500 tokens come again with the second.
+    let limit = account("on = \"cost\"\nmax = \"0.50\"\nper = \"month\"");
+    let upstream = Upstream::start(|_| {
+        let answer = r#"{"id":"resp_1","object":"response","status":"completed","model":"gpt-4o","output":[{"type":"message","content":[{"type":"output_text","text":"Hello."}]}],"usage":{"input_tokens":100000,"output_tokens":500,"total_tokens":100500}}"#;
+        Reply::json(200, answer.to_owned())
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let client = gateway.client();
+    let ask = async |more: &str| {
+        let body = format!(r#"{{"model":"gpt-4o","max_output_tokens":500,"input":"Hi."{more}}}"#);
+        client.post("/v1/responses", body).await.status
+    };
+    assert_eq!(ask(r#","conversation":"conv_1""#).await, 200);
+    for continues in [
+        r#","previous_response_id":"resp_1""#,
+        r#","conversation":{"id":"conv_1"}"#,
+    ] {
+        assert_eq!(ask(continues).await, 429, "{continues}");
+    }
+    assert_eq!(ask("").await, 200, "one that begins anew has room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_have_room_for_the_tier_that_it_may_be_served_in() {
     // A thousand tokens of output are $0.010, and $0.017 in the priority tier.
     let limit = account("on = \"cost\"\nmax = \"0.014\"\nper = \"month\"");

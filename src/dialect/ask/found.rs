@@ -56,6 +56,9 @@ const OUTPUT_TOKENS_MAX: u64 = crate::tokens::ABSURD_TOKENS;
 /// OpenAI allows 128 answers, vLLM more; beyond this it is a mistake or an attack.
 const CHOICES_MAX: u64 = 10_000;
 
+/// As much of a response's id as an answer's reading keeps.
+const ID_BYTES_MAX: usize = crate::dialect::report::ID_BYTES_MAX;
+
 const SERVICE_TIER_BYTES_MAX: usize = 64;
 
 /// The raw values of the members that matter.
@@ -133,7 +136,6 @@ impl<'a> Found<'a> {
     /// For endpoints that are only passed through: what can be read is read, the rest is the upstream's business.
     pub(super) fn lenient(&self) -> Ask {
         let model = self.model().ok();
-        let given = |member| self.value(member).is_some_and(|value| value != "null");
         Ask {
             model: model.as_ref().map(|(name, _)| name.clone()),
             model_span: model.map(|(_, span)| span),
@@ -143,7 +145,8 @@ impl<'a> Found<'a> {
                 .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
                 .map(|tier| canonical_tier(&tier).into()),
             end_user: self.end_user(),
-            continues_earlier: given(Member::PreviousResponse) || given(Member::Conversation),
+            previous_response: self.short_text(Member::PreviousResponse, ID_BYTES_MAX),
+            conversation: self.conversation(),
             first_member: self
                 .any_member
                 .then(|| memchr::memchr(b'{', self.body).map(|brace| brace + 1))
@@ -260,16 +263,26 @@ impl<'a> Found<'a> {
         self.short_text(Member::SafetyIdentifier, END_USER_BYTES_MAX)
             .or_else(|| self.short_text(Member::User, END_USER_BYTES_MAX))
             .or_else(|| {
-                let mut user_id = None;
-                let read = members(self.value(Member::Metadata)?.as_bytes(), |name, value| {
-                    if name == "user_id" {
-                        user_id = std::str::from_utf8(value).ok().and_then(string);
-                    }
-                    Ok::<(), ()>(())
-                });
-                read.ok()?;
+                let user_id = self.text_in(Member::Metadata, "user_id");
                 short(&user_id?, END_USER_BYTES_MAX)
             })
+    }
+
+    fn conversation(&self) -> Option<Box<str>> {
+        self.short_text(Member::Conversation, ID_BYTES_MAX)
+            .or_else(|| short(&self.text_in(Member::Conversation, "id")?, ID_BYTES_MAX))
+    }
+
+    /// A text within an object.
+    fn text_in(&self, member: Member, wanted: &str) -> Option<Cow<'a, str>> {
+        let mut text = None;
+        let read = members(self.value(member)?.as_bytes(), |name, value| {
+            if name == wanted {
+                text = std::str::from_utf8(value).ok().and_then(string);
+            }
+            Ok::<(), ()>(())
+        });
+        read.ok().and(text)
     }
 
     fn short_text(&self, member: Member, bytes_max: usize) -> Option<Box<str>> {

@@ -13,8 +13,8 @@ use super::media::{self, ImageTokens};
 /// providers is allowed for by the punctuation that it stands for, object by object. Encoded images, sound and documents
 /// are no text.
 ///
-/// What a request does not hold cannot be seen here: a stored conversation it continues (`previous_response_id`), or a
-/// provider's own hidden prompt for its built-in tools.
+/// What a request does not hold cannot be seen here: a stored conversation that it continues (see
+/// [`Conversations`](crate::admit::Conversations)), or a provider's own hidden prompt for its built-in tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Bytes of string values, as written (an escape counts with all its characters).

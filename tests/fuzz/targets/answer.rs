@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use weir::dialect::{Dialect, Endpoint};
-use weir::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
+use weir::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading, Report};
 use weir::tokens::ABSURD_TOKENS;
 
 fuzz_target!(|data: &[u8]| {
@@ -24,6 +24,14 @@ fuzz_target!(|data: &[u8]| {
     if !settings.strip_usage {
         assert_eq!(passed, answer);
     }
+    let report = || {
+        Report::new(
+            &settings.endpoint,
+            settings.dialect,
+            settings.caps.text_bytes,
+        )
+    };
+    says_the_same_again(report(), report(), answer);
     if let Some(usage) = reading.usage {
         for (class, tokens) in usage.classes() {
             assert!(tokens <= 16 * ABSURD_TOKENS, "{class} is {tokens}");
@@ -35,6 +43,19 @@ fuzz_target!(|data: &[u8]| {
         assert!(usage.audio_output_tokens <= usage.output_tokens);
     }
 });
+
+/// What an event says does not depend on whether it repeats the one before: an empty one in between says nothing, and has the
+/// next one read anew.
+fn says_the_same_again(mut quick: Report, mut slow: Report, answer: &[u8]) {
+    let lines = answer.split(|byte| *byte == b'\n');
+    for line in lines.flat_map(|line| [line, line]) {
+        let data = line.strip_prefix(b"data: ").unwrap_or(line);
+        slow.event(b"", b"{}");
+        assert_eq!(quick.event(b"", data), slow.event(b"", data));
+        assert_eq!(quick.saw_first_output(), slow.saw_first_output());
+    }
+    assert_eq!(quick.finish(End::Complete), slow.finish(End::Complete));
+}
 
 fn settings(kind: u8) -> MeterSettings {
     let (endpoint, dialect) = match kind % 5 {
