@@ -3,6 +3,7 @@
 //! An answer ends exactly once: complete, broken off by the upstream, or left by the client. Whichever comes first
 //! settles the request; the last bytes are held until its entry is in the journal.
 
+mod alarm;
 mod deadline;
 mod followed;
 
@@ -21,6 +22,7 @@ use crate::exchange::{Exchange, OpenSettlement, Settled, Settlement};
 use crate::ledger::Outcome;
 use crate::meter::{End, Meter};
 use crate::upstream::{BodyError, UpstreamBody};
+use alarm::Alarm;
 use deadline::Deadline;
 use followed::Followed;
 
@@ -110,6 +112,9 @@ pub struct Passing {
     /// Whether the connection had a turn to write before an error.
     flushed: bool,
     deadline: Deadline,
+    alarm: Alarm,
+    /// All that it waits for was asked, and nothing is there.
+    waits: bool,
     /// Whether the body's length is the upstream's own, so that it may be promised to the client.
     unchanged: bool,
     tasks: TaskTracker,
@@ -194,6 +199,8 @@ impl Passing {
             ended: None,
             flushed: false,
             deadline,
+            alarm: Alarm::default(),
+            waits: false,
             unchanged,
             tasks,
         }
@@ -223,12 +230,17 @@ impl Passing {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let Some(waker) = self.alarm.waker(cx, self.waits) else {
+            return Poll::Pending;
+        };
+        let cx = &mut Context::from_waker(&waker);
         loop {
             let polled = if self.ended.is_none() || self.settling.is_some() {
                 self.poll_upstream(cx)
             } else {
                 Poll::Ready(())
             };
+            self.waits = polled.is_pending();
             if self.settling.is_none()
                 && (polled.is_pending()
                     || self.ended.is_some()
