@@ -101,7 +101,7 @@ impl Decoder {
             State::Gzip(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Zlib(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Deflate(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
-            State::Brotli(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
+            State::Brotli(decoder) => brotli(decoder, encoded).and_then(|()| decoder.flush()),
             State::Zstd(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Undecided(..) | State::GaveUp(_) => Ok(()),
         };
@@ -123,6 +123,14 @@ impl State {
             State::Zstd(decoder) => Some(decoder.get_mut()),
             State::GaveUp(_) => None,
         }
+    }
+}
+
+/// A stream that is over takes no more. What follows it is none of its own, and may have been taken with its last bytes.
+fn brotli(decoder: &mut DecompressorWriter<Bounded>, encoded: &[u8]) -> io::Result<()> {
+    match decoder.write_all(encoded) {
+        Err(error) if error.kind() == io::ErrorKind::WriteZero => Ok(()),
+        written => written,
     }
 }
 

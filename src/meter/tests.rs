@@ -557,3 +557,19 @@ proptest! {
         prop_assert!(reading.usage.is_none_or(|usage| usage.input_tokens <= crate::tokens::ABSURD_TOKENS));
     }
 }
+
+#[test]
+fn what_follows_the_end_of_a_brotli_stream_does_not_matter() {
+    let body = Bytes::from_static(br#"{"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+    let brotli = Some(ContentEncoding::Brotli);
+    let more = [&encoded(&body, brotli)[..], b"and more of it"].concat();
+    for size in [1, 7, more.len()] {
+        let mut meter = meter(&Endpoint::ChatCompletions, false, brotli);
+        for piece in pieces(&more.clone().into(), size) {
+            meter.push(piece);
+        }
+        let reading = meter.finish(End::Complete);
+        assert!(!reading.gave_up, "in pieces of {size}");
+        assert_eq!(reading.usage.unwrap().output_tokens, 2);
+    }
+}
