@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use crate::admit::{Admission, Allowance, Cut};
+use crate::admit::{Admission, Allowance, Cut, TurnId};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
 use crate::dialect::{Endpoint, endpoint_label};
@@ -70,6 +70,7 @@ pub struct Settled {
 }
 
 /// A settlement. Most are done at once; one for which tokens are counted, or the ledger is asked, takes a while.
+#[must_use = "an open settlement that is not waited for books nothing"]
 pub enum Settlement {
     /// It is done.
     Done(Settled),
@@ -154,10 +155,10 @@ impl Exchange {
             return Settlement::Done(self.close(outcome));
         }
         if let Some(made) = made {
-            return Settlement::Open(Box::pin(self.settle_response(made, reading, outcome)));
+            return Settlement::Open(Box::pin(self.settle_made(made, reading, outcome)));
         }
         self.note_served(&reading);
-        match measure::reported(&self.question, reading, self.entry.status) {
+        match measure::without_counting(&self.question, reading, self.entry.status) {
             Ok(measured) => Settlement::Done(self.settle_measured(measured, outcome)),
             Err(reading) => Settlement::Open(Box::pin(async move {
                 let measured = self.count(*reading).await;
@@ -168,24 +169,21 @@ impl Exchange {
 
     /// The tokens of an answer that did not report them.
     async fn count(&self, reading: Reading) -> Measured {
-        let Gateway {
-            counter,
-            conversations,
-            ..
-        } = &*self.gateway;
-        let earlier = conversations.tokens_before(self.question.ask.continues());
-        let prices = &self.snapshot.prices;
+        let Question { ask, endpoint, .. } = &self.question;
+        let turn = ask.continues(endpoint).and_then(|id| self.turn(id));
+        let earlier = turn.map_or(0, |turn| self.gateway.conversations.tokens_before(&turn));
+        let (counter, prices) = (&self.gateway.counter, &self.snapshot.prices);
         measure::count(counter, prices, &self.question, earlier, reading).await
     }
 
     fn settle_measured(mut self: Box<Self>, measured: Measured, outcome: Outcome) -> Settled {
-        let measured = self.cut(measured);
+        let measured = self.apply_cut(measured);
         self.price(measured);
         self.close(outcome)
     }
 
     /// The gateway's own end of an answer bounds what it used.
-    fn cut(&mut self, mut measured: Measured) -> Measured {
+    fn apply_cut(&mut self, mut measured: Measured) -> Measured {
         if let Some(cut) = self.cut.take() {
             cut.apply(&mut measured);
             self.entry.reason = Some(cut.reason());
@@ -215,10 +213,20 @@ impl Exchange {
             return;
         };
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
-        let ids = [&reading.response_id, &self.question.ask.conversation];
-        for id in ids.into_iter().flatten() {
-            self.gateway.conversations.note(id, tokens);
+        // What is only fetched adds nothing to a conversation, whatever its request says.
+        let conversation = &self.question.ask.conversation;
+        let conversation = conversation.as_ref().filter(|_| !self.question.fetched);
+        let ids = [reading.response_id.as_ref(), conversation];
+        for turn in ids.into_iter().flatten().filter_map(|id| self.turn(id)) {
+            self.gateway.conversations.note(turn, tokens);
         }
+    }
+
+    fn turn(&self, id: &str) -> Option<TurnId> {
+        Some(TurnId {
+            account: self.entry.account()?.clone(),
+            id: id.into(),
+        })
     }
 
     /// What the answer said of itself.

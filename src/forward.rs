@@ -65,7 +65,7 @@ pub(crate) struct Journey<'a> {
 /// Makes an admitted request known to the journal.
 ///
 /// # Errors
-/// `overloaded`: when the journal does not take it.
+/// `overloaded`: when the journal does not take it; `model_not_found`: when its route has no upstream.
 pub(crate) fn begin<'a>(
     gateway: &'a Arc<Gateway>,
     frame: &mut Frame,

@@ -68,7 +68,7 @@ impl Measured {
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// What an answer used, where that is known without counting; else the reading is given back for [`count`].
-pub fn reported(
+pub fn without_counting(
     question: &Question,
     reading: Reading,
     status: u16,
@@ -135,10 +135,11 @@ pub async fn count(
                 web_search_requests: reading.web_search_calls,
                 ..Usage::default()
             };
-            let source = if input.source == UsageSource::Counted {
-                output.source
-            } else {
-                input.source
+            let source = match input.source {
+                // What earlier turns are in this one is a guess: tools and reasoning were billed with them.
+                UsageSource::Counted if earlier_tokens > 0 => UsageSource::Estimated,
+                UsageSource::Counted => output.source,
+                other => other,
             };
             Measured::one(usage, reading.served_model, source)
         }

@@ -126,7 +126,7 @@ async fn live(
     };
     let outgoing = Outgoing::new(head, body);
     let mut journey = forward::begin(gateway, frame, admitted, question, outgoing)?;
-    // The largest step: in a box of its own it does not make every request's future as large.
+    // The call is the largest step: in a box of its own it does not make every request's future as large.
     Box::pin(forward::forward(frame, &mut journey)).await
 }
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::allowance::Pricing;
-use super::{Allowance, Applicant, SaidBy, Served, habits};
+use super::{Allowance, Applicant, SaidBy, Served, TurnId, habits};
 use crate::config::ReservationMode;
 use crate::dialect::{Dialect, Endpoint, splice};
 use crate::gateway::Gateway;
@@ -172,9 +172,7 @@ impl<'a> Need<'a> {
                 images: extent.images > 0,
             },
             extent,
-            earlier: gateway
-                .conversations
-                .tokens_before(applicant.ask.continues()),
+            earlier: earlier_tokens(gateway, applicant),
             choices: applicant.ask.choices.max(1),
             output_max,
             said_by,
@@ -264,6 +262,17 @@ impl<'a> Need<'a> {
             most,
         ))
     }
+}
+
+/// Those of the turns that a request continues.
+fn earlier_tokens(gateway: &Gateway, applicant: &Applicant<'_>) -> u64 {
+    let continues = applicant.ask.continues(applicant.endpoint);
+    continues.map_or(0, |id| {
+        gateway.conversations.tokens_before(&TurnId {
+            account: applicant.caller.member.account.id.clone(),
+            id: id.into(),
+        })
+    })
 }
 
 /// Whether a demand has room on every limit that its size matters to, as they stood when they were last asked.

@@ -77,11 +77,12 @@ pub struct AskError {
 }
 
 impl Ask {
-    /// The id of what holds earlier turns.
-    pub fn continues(&self) -> Option<&str> {
-        self.previous_response
-            .as_deref()
+    /// The id of what holds earlier turns, where the endpoint knows such a thing.
+    pub fn continues(&self, endpoint: &Endpoint) -> Option<&str> {
+        let previous = self.previous_response.as_deref();
+        previous
             .or(self.conversation.as_deref())
+            .filter(|_| *endpoint == Endpoint::Responses)
     }
 
     /// Whether the client itself asked for the usage chunk.
@@ -218,7 +219,7 @@ mod tests {
         let ask = chat(body).unwrap();
         assert_eq!(ask.model.as_ref().unwrap().as_str(), "gpt-4o");
         assert_eq!(&body[ask.model_span.clone().unwrap()], "\"gpt-4o\"");
-        assert!(ask.stream && ask.asks_usage() && !ask.background && ask.continues().is_none());
+        assert!(ask.stream && ask.asks_usage() && !ask.background && ask.conversation.is_none());
         assert_eq!(ask.max_output(&Endpoint::ChatCompletions), Some(20));
         assert_eq!(ask.choices, 3);
         assert_eq!(ask.service_tier.as_deref(), Some("flex"));
@@ -250,7 +251,11 @@ mod tests {
     #[test]
     fn a_response_may_continue_an_earlier_one_or_run_in_the_background() {
         let read = |body: &str| read(&Endpoint::Responses, body.as_bytes()).unwrap();
-        let continues = |body: &str| read(body).continues().map(str::to_owned);
+        let continues = |body: &str| {
+            read(body)
+                .continues(&Endpoint::Responses)
+                .map(str::to_owned)
+        };
         let earlier = r#"{"model":"m","previous_response_id":"resp_1"}"#;
         assert_eq!(continues(earlier).as_deref(), Some("resp_1"));
         let kept = r#"{"model":"m","conversation":{"id":"conv_1"}}"#;

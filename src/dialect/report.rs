@@ -202,8 +202,7 @@ impl Report {
         let mut finished = false;
         let mut has_choices = false;
         if place == Place::Event {
-            // What came before this event is not its piece.
-            self.collector.only_piece();
+            self.collector.begin_event();
         }
         *whole = walk_members(json, |name, walk| {
             // The choices of an event are always read, so they are read on the way: most of an event is in them.
@@ -279,7 +278,11 @@ impl Report {
                     let repeat = self.repeat.get_or_insert_default();
                     repeat.learn(json, &found.unread, piece, &traces);
                 }
-                None => self.repeat = None,
+                None => {
+                    if let Some(repeat) = &mut self.repeat {
+                        repeat.forget();
+                    }
+                }
             }
         }
         traces

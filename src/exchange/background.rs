@@ -53,7 +53,7 @@ impl Exchange {
     /// when its usage is first seen, by an entry whose id is made of the response's own: however often it is fetched, by
     /// whichever gateway and after whatever restart, the ledger takes that entry once. What was asked is an entry without
     /// use.
-    pub(super) async fn settle_response(
+    pub(super) async fn settle_made(
         mut self: Box<Self>,
         made: MadeInBackground,
         reading: Reading,
@@ -61,14 +61,14 @@ impl Exchange {
     ) -> Settled {
         let asked = self.entry.clone();
         self.note_served(&reading);
-        let measured = match measure::reported(&self.question, reading, self.entry.status) {
+        let measured = match measure::without_counting(&self.question, reading, self.entry.status) {
             Ok(measured) => measured,
             Err(reading) => self.count(*reading).await,
         };
         if measured.source == UsageSource::None {
             return self.settle_measured(measured, outcome);
         }
-        let measured = self.cut(measured);
+        let measured = self.apply_cut(measured);
         let is_new = self.gateway.background.first(made.bill) && !self.is_billed(&made).await;
         if !is_new {
             self.entry = asked;

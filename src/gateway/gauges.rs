@@ -26,6 +26,8 @@ pub(super) fn start(gateway: &Arc<Gateway>) -> std::io::Result<()> {
         .name("weir-gauges".into())
         .spawn(move || {
             keep_fresh(&gateway, &runtime);
+            // Who waits for this thread may take the gateway to be free of it.
+            drop(gateway);
             drop(running);
         })?;
     Ok(())

@@ -202,8 +202,10 @@ impl<'a> Walk<'a> {
             b'"' => return self.string().map(|(string, _)| string),
             b'{' | b'[' => self.nested()?,
             _ => {
-                let is_end =
-                    |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+                // At a quote or bracket too, so that what a value is does not depend on who walks past it.
+                let is_end = |byte: &u8| {
+                    matches!(byte, b',' | b' ' | b'\n' | b'\r' | b'\t') || is_mark(*byte)
+                };
                 let rest = self.rest();
                 self.at += rest.iter().position(is_end).unwrap_or(rest.len());
             }

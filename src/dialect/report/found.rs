@@ -42,9 +42,11 @@ impl<'a> Found<'a> {
             "model" => &mut self.model,
             "service_tier" => &mut self.service_tier,
             "usage" => {
-                if let Cow::Borrowed(name) = name {
-                    self.usage_name = Some(name);
-                }
+                // Of one that is written with escapes it is not known where it stands.
+                self.usage_name = match name {
+                    Cow::Borrowed(name) => Some(name),
+                    Cow::Owned(_) => None,
+                };
                 &mut self.usage
             }
             "usageMetadata" => &mut self.usage_metadata,

@@ -61,9 +61,17 @@ pub(super) struct Collector {
     tool_numbers: Vec<Vec<u64>>,
     bytes_left: usize,
     first_seen: bool,
-    /// Pieces of text taken since this was last asked, and the last of them.
-    pieces: usize,
-    last_piece: Piece,
+    pieces: Pieces,
+}
+
+/// The pieces of text that an event had.
+#[derive(Debug, Default)]
+enum Pieces {
+    #[default]
+    None,
+    One(Piece),
+    /// Or one that is no string.
+    Several,
 }
 
 /// A piece of text as it stands in an event.
@@ -138,14 +146,21 @@ impl Collector {
             tool_numbers: Vec::new(),
             bytes_left: bytes_max,
             first_seen: false,
-            pieces: 0,
-            last_piece: Piece::default(),
+            pieces: Pieces::None,
         }
     }
 
-    /// The piece that was taken since this was last asked, if it was one.
+    /// From here on another event is read.
+    pub(super) fn begin_event(&mut self) {
+        self.pieces = Pieces::None;
+    }
+
+    /// The event's only piece of text.
     pub(super) fn only_piece(&mut self) -> Option<Piece> {
-        (std::mem::take(&mut self.pieces) == 1).then(|| self.last_piece.clone())
+        match std::mem::take(&mut self.pieces) {
+            Pieces::One(piece) => Some(piece),
+            Pieces::None | Pieces::Several => None,
+        }
     }
 
     /// Takes a JSON string that belongs where another piece did.
@@ -292,23 +307,27 @@ impl Collector {
             "name" => self.take(0, Kind::ToolName(index), value),
             "partial_json" => self.take(0, Kind::ToolArguments(index), value),
             // Whole, it is an object; at the start of a stream it is empty and says nothing.
-            "input" if value != "{}" => self.push(0, Kind::ToolArguments(index), value),
+            "input" if value != "{}" => {
+                self.pieces = Pieces::Several;
+                self.push(0, Kind::ToolArguments(index), value);
+            }
             _ => {}
         });
     }
 
     /// Takes a JSON string; other values have no text.
     fn take(&mut self, choice: usize, kind: Kind, value: &str) {
+        let Some(text) = text(value) else { return };
         let start = value.as_ptr() as usize;
-        self.pieces += 1;
-        self.last_piece = Piece {
-            choice,
-            kind,
-            addresses: start..start + value.len(),
+        self.pieces = match self.pieces {
+            Pieces::None => Pieces::One(Piece {
+                choice,
+                kind,
+                addresses: start..start + value.len(),
+            }),
+            Pieces::One(_) | Pieces::Several => Pieces::Several,
         };
-        if let Some(text) = text(value) {
-            self.push(choice, kind, &text);
-        }
+        self.push(choice, kind, &text);
     }
 
     fn push(&mut self, choice: usize, kind: Kind, piece: &str) {

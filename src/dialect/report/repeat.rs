@@ -52,6 +52,11 @@ impl<'a> Unread<'a> {
 }
 
 impl Repeat {
+    /// The next event repeats nothing.
+    pub(super) fn forget(&mut self) {
+        self.values.clear();
+    }
+
     /// Takes note of an event whose only text is `piece`, and which says nothing else that the one before it did not.
     pub(super) fn learn(
         &mut self,
@@ -188,7 +193,7 @@ mod tests {
     }
 
     fn events() -> impl Strategy<Value = String> {
-        let text = "[a\"\\\\,:{}é😀\n]{0,6}";
+        let text = "[a\"\\\\,:{}\\[\\]é😀\n]{0,6}";
         let more = prop_oneof![
             3 => Just(String::new()),
             3 => Just(r#","usage":null"#.to_owned()),
@@ -211,11 +216,20 @@ mod tests {
             3 => chunk[..chunk.len() - 1].to_owned(),
             _ => chunk,
         });
-        let typed = (text, 0..3u32, 0..2u32).prop_map(|(text, number, index)| {
+        let typed = (text, 0..3u32, 0..5u32).prop_map(|(text, number, index)| {
             let text = serde_json::to_string(&text).unwrap();
             match index {
                 0 => format!(
                     r#"{{"type":"content_block_delta","index":{number},"delta":{{"type":"input_json_delta","partial_json":{text}}}}}"#
+                ),
+                1 => format!(
+                    r#"{{"type":"content_block_start","index":{number},"content_block":{{"name":{text},"input":{{"a":1}}}}}}"#
+                ),
+                2 => format!(
+                    r#"{{"usage":null,"choices":[{{"delta":{{"content":{text}}}}}],"\u0075sage":null}}"#
+                ),
+                3 => format!(
+                    r#"{{"choices":[{{"delta":{{"content":[{{"a":q","text":{text},"b":q"}}]}}}}]}}"#
                 ),
                 _ => format!(
                     r#"{{"type":"response.output_text.delta","sequence_number":{number},"output_index":0,"delta":{text}}}"#
