@@ -1,10 +1,12 @@
 //! Reads through a content encoding, on a side copy: what the client gets stays encoded.
 
+mod brotli;
+
 use std::io::{self, Write};
 
-use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
+use self::brotli::BrotliDecoder;
 use super::side::Side;
 use super::{ContentEncoding, MeterCaps};
 use crate::dialect::report::{End, Reading};
@@ -20,7 +22,7 @@ enum State {
     Gzip(MultiGzDecoder<Bounded>),
     Zlib(ZlibDecoder<Bounded>),
     Deflate(DeflateDecoder<Bounded>),
-    Brotli(Box<DecompressorWriter<Bounded>>),
+    Brotli(Box<BrotliDecoder<Bounded>>),
     Zstd(zstd::stream::write::Decoder<'static, Bounded>),
     /// Broken, or too large: what was read until then counts.
     GaveUp(Option<Side>),
@@ -28,7 +30,6 @@ enum State {
 
 /// RFC 8878 (section 4, "zstd" as a content coding) has decoders support windows up to 8 MiB; more is not for the web.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-const BROTLI_BUFFER_BYTES: usize = 8 << 10;
 
 impl Decoder {
     pub(super) fn new(encoding: ContentEncoding, side: Side, caps: &MeterCaps) -> Self {
@@ -36,9 +37,7 @@ impl Decoder {
         let state = match encoding {
             ContentEncoding::Gzip => State::Gzip(MultiGzDecoder::new(sink)),
             ContentEncoding::Deflate => State::Undecided(Vec::new(), sink),
-            ContentEncoding::Brotli => {
-                State::Brotli(Box::new(DecompressorWriter::new(sink, BROTLI_BUFFER_BYTES)))
-            }
+            ContentEncoding::Brotli => State::Brotli(Box::new(BrotliDecoder::new(sink))),
             ContentEncoding::Zstd => zstd(sink),
             ContentEncoding::Unknown => State::GaveUp(sink.side),
         };
@@ -101,7 +100,7 @@ impl Decoder {
             State::Gzip(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Zlib(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Deflate(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
-            State::Brotli(decoder) => brotli(decoder, encoded).and_then(|()| decoder.flush()),
+            State::Brotli(decoder) => decoder.write(encoded),
             State::Zstd(decoder) => decoder.write_all(encoded).and_then(|()| decoder.flush()),
             State::Undecided(..) | State::GaveUp(_) => Ok(()),
         };
@@ -123,14 +122,6 @@ impl State {
             State::Zstd(decoder) => Some(decoder.get_mut()),
             State::GaveUp(_) => None,
         }
-    }
-}
-
-/// A stream that is over takes no more. What follows it is none of its own, and may have been taken with its last bytes.
-fn brotli(decoder: &mut DecompressorWriter<Bounded>, encoded: &[u8]) -> io::Result<()> {
-    match decoder.write_all(encoded) {
-        Err(error) if error.kind() == io::ErrorKind::WriteZero => Ok(()),
-        written => written,
     }
 }
 
