@@ -153,7 +153,16 @@ pub(super) fn put_signed(out: &mut Vec<u8>, number: i128) {
     put_wide(out, ((number << 1) ^ (number >> 127)).cast_unsigned());
 }
 
+#[inline]
 fn put_wide(out: &mut Vec<u8>, number: u128) {
+    match u8::try_from(number) {
+        // Most are 0.
+        Ok(byte) if byte < 0x80 => out.push(byte),
+        _ => put_several(out, number),
+    }
+}
+
+fn put_several(out: &mut Vec<u8>, number: u128) {
     // Nearly all numbers fit in 64 bits, where shifts are one instruction.
     if let Ok(mut number) = u64::try_from(number) {
         while number >= 0x80 {

@@ -28,6 +28,7 @@ macro_rules! suite {
     ($open:expr) => {
         $crate::ledger::store_tests::suite!($open;
             an_entry_comes_back_as_it_was_written
+            entries_of_a_batch_come_back_as_they_were_written
             entries_come_in_order_whatever_the_order_of_writing
             an_entry_that_is_given_twice_is_kept_and_counted_once
             rollups_are_the_sums_of_the_entries
@@ -108,6 +109,33 @@ pub(crate) fn an_entry_comes_back_as_it_was_written(store: &dyn Store) {
             Ok(())
         })
         .unwrap();
+}
+
+pub(crate) fn entries_of_a_batch_come_back_as_they_were_written(store: &dyn Store) {
+    // A column that is other than before, of another kind, absent, and as before again.
+    let batch: Vec<Entry> = (0..9)
+        .map(|number| {
+            let mut entry = sample(number * 10);
+            match number % 4 {
+                1 => {
+                    entry.cost.output = Money::from_usd(50_000_000);
+                    entry.reason = Some("broke off".into());
+                    entry.end_user = Some("u1".into());
+                    entry.priced_by = Vec::new();
+                }
+                3 => {
+                    entry.first_token_ms = None;
+                    entry.model = None;
+                    entry.tags = Vec::new();
+                    entry.corrects = Some(sample(1).id);
+                }
+                _ => {}
+            }
+            entry
+        })
+        .collect();
+    store.append(&batch).unwrap();
+    assert_eq!(everything(store), batch);
 }
 
 pub(crate) fn entries_come_in_order_whatever_the_order_of_writing(store: &dyn Store) {

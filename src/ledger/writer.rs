@@ -27,9 +27,31 @@ pub(super) struct Queue {
     entries_max: usize,
 }
 
+/// Entries and the places of their closes.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    positions: Vec<Position>,
+}
+
+impl Batch {
+    fn push(&mut self, entry: Entry, position: Position) {
+        self.entries.push(entry);
+        self.positions.push(position);
+    }
+
+    /// Keeps the memory of as many entries: a list that grows moves all that it has, while requests wait.
+    fn clear(&mut self, keep: usize) {
+        self.entries.clear();
+        self.positions.clear();
+        self.entries.shrink_to(keep);
+        self.positions.shrink_to(keep);
+    }
+}
+
 struct State {
-    entries: Vec<(Entry, Position)>,
-    /// The place behind the last close that was put in `entries`.
+    queued: Batch,
+    /// The place behind the last close that was put in `queued`.
     queued_to: Position,
     /// Whether closes after `queued_to` are in the journal only: the writer reads them there.
     behind: bool,
@@ -58,7 +80,7 @@ impl Queue {
     pub(super) fn new(entries_max: usize, end: Position) -> Queue {
         Queue {
             state: Mutex::new(State {
-                entries: Vec::new(),
+                queued: Batch::default(),
                 queued_to: end,
                 behind: false,
                 closed: 0,
@@ -81,14 +103,14 @@ impl Queue {
     pub(super) fn push(&self, entry: Entry, position: Position) {
         let mut state = self.state();
         state.closed += 1;
-        if state.behind || state.entries.len() >= self.entries_max {
+        if state.behind || state.queued.entries.len() >= self.entries_max {
             state.behind = true;
             return;
         }
-        state.entries.push((entry, position));
+        state.queued.push(entry, position);
         state.queued_to = position;
         // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself.
-        if state.entries.len() == 1 {
+        if state.queued.entries.len() == 1 {
             self.work.notify_one();
         }
     }
@@ -96,13 +118,13 @@ impl Queue {
     /// Takes an entry that the journal could not: it has no place there, and is lost when the queue is full.
     pub(super) fn push_unwritten(&self, entry: Entry) {
         let mut state = self.state();
-        if state.behind || state.entries.len() >= self.entries_max {
+        if state.behind || state.queued.entries.len() >= self.entries_max {
             tracing::error!(id = %entry.id, "an entry is lost: neither the journal nor the store takes it");
             return;
         }
         state.closed += 1;
-        state.entries.push((entry, Position::default()));
-        if state.entries.len() == 1 {
+        state.queued.push(entry, Position::default());
+        if state.queued.entries.len() == 1 {
             self.work.notify_one();
         }
     }
@@ -117,7 +139,7 @@ impl Queue {
         let waiting = state.closed - state.applied;
         match (state.store_away, state.behind) {
             (true, _) => waiting,
-            (false, true) => waiting.saturating_sub(state.entries.len() as u64),
+            (false, true) => waiting.saturating_sub(state.queued.entries.len() as u64),
             (false, false) => 0,
         }
     }
@@ -209,14 +231,14 @@ impl Queue {
         }
     }
 
-    /// The next work for the writer; `None` at the end.
-    fn next(&self, batch_max: usize, batch_wait: Duration) -> Option<Work> {
+    /// The next work for the writer, entries in `batch`, which is empty; `None` at the end.
+    fn next(&self, batch: &mut Batch, batch_max: usize, batch_wait: Duration) -> Option<Work> {
         let mut state = self.state();
         loop {
             if state.stopping {
                 return None;
             }
-            if !state.entries.is_empty() {
+            if !state.queued.entries.is_empty() {
                 break;
             }
             if state.behind {
@@ -228,14 +250,15 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let deadline = Instant::now() + batch_wait;
-        while state.entries.len() < batch_max && state.flushing == 0 && !state.stopping {
+        while state.queued.entries.len() < batch_max && state.flushing == 0 && !state.stopping {
             match deadline.checked_duration_since(Instant::now()) {
                 None => break,
                 Some(left) => state = self.wait(&self.work, state, left),
             }
         }
         // The whole list at once: moving entries one by one would hold up the requests that close meanwhile.
-        Some(Work::Queued(std::mem::take(&mut state.entries)))
+        std::mem::swap(&mut state.queued, batch);
+        Some(Work::Queued)
     }
 
     fn applied(&self, positions: &[Position]) {
@@ -280,7 +303,7 @@ impl Queue {
 }
 
 enum Work {
-    Queued(Vec<(Entry, Position)>),
+    Queued,
     /// The journal is to be read from this place on.
     CatchUp(Position),
 }
@@ -288,14 +311,16 @@ enum Work {
 /// The writer thread.
 pub(super) fn run(shared: &Shared) {
     let batch_max = shared.settings.batch_entries_max.max(1);
-    while let Some(work) = shared.queue.next(batch_max, shared.settings.batch_wait) {
+    let mut batch = Batch::default();
+    while let Some(work) = shared
+        .queue
+        .next(&mut batch, batch_max, shared.settings.batch_wait)
+    {
         let went_on = match work {
-            Work::Queued(queued) => {
-                let (entries, positions): (Vec<_>, Vec<_>) = queued.into_iter().unzip();
-                apply_all(shared, &entries, &positions, batch_max)
-            }
+            Work::Queued => apply_all(shared, &batch, batch_max),
             Work::CatchUp(from) => catch_up(shared, from, batch_max),
         };
+        batch.clear(batch_max);
         if !went_on {
             return;
         }
@@ -304,13 +329,11 @@ pub(super) fn run(shared: &Shared) {
 
 /// Applies a stretch of the journal; when it was the last one, the queue takes entries again.
 fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
-    let mut entries = Vec::new();
-    let mut positions = Vec::new();
+    let mut batch = Batch::default();
     let read = shared
         .journal
         .read_after(from, CATCH_UP_BYTES, &mut |entry, position| {
-            entries.push(entry);
-            positions.push(position);
+            batch.push(entry, position);
         });
     let to = match read {
         Ok(to) => to,
@@ -319,7 +342,7 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
             return shared.queue.sleep(RETRY_MAX);
         }
     };
-    if !apply_all(shared, &entries, &positions, batch_max) {
+    if !apply_all(shared, &batch, batch_max) {
         return false;
     }
     let at_end = shared
@@ -332,10 +355,11 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
 }
 
 /// Applies entries in batches; `false` when the end was called for.
-fn apply_all(shared: &Shared, entries: &[Entry], positions: &[Position], batch_max: usize) -> bool {
-    entries
+fn apply_all(shared: &Shared, batch: &Batch, batch_max: usize) -> bool {
+    batch
+        .entries
         .chunks(batch_max)
-        .zip(positions.chunks(batch_max))
+        .zip(batch.positions.chunks(batch_max))
         .all(|(entries, positions)| apply(shared, entries, positions))
 }
 

@@ -26,6 +26,8 @@ const INSERT: &str = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
     ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, \
     ?39, ?40, ?41, ?42, ?43, ?44) ON CONFLICT DO NOTHING";
 
+const COLUMNS: usize = 44;
+
 /// How many entries the writer inserts before it lets others have their turn on its core, about 40 microseconds' worth.
 const TURN: usize = 8;
 /// A batch of this many has no time to lose.
@@ -38,6 +40,7 @@ pub(super) fn insert(
     entries: &[Entry],
 ) -> Result<usize, StoreError> {
     let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
+    let mut bound = [Bound::Other; COLUMNS];
     let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;
     for (number, entry) in entries.iter().enumerate() {
@@ -47,7 +50,11 @@ pub(super) fn insert(
             std::thread::yield_now();
         }
         let row = Numbered::new(transaction, interned, entry)?;
-        if row.insert(&mut statement, entry).map_err(failed)? == 0 {
+        if row
+            .insert(&mut statement, &mut bound, entry)
+            .map_err(failed)?
+            == 0
+        {
             continue;
         }
         new += 1;
@@ -84,7 +91,6 @@ impl Numbered {
         entry: &Entry,
     ) -> Result<Numbered, StoreError> {
         let account = entry.account().map_or("", |account| account.as_str());
-        let priced_by = json::priced_by_to_text(&entry.priced_by);
         let model = entry.model.as_ref().map(ModelName::as_str);
         let served_model = entry.served_model.as_ref().map(ModelName::as_str);
         let upstream = entry.upstream.as_ref().map(UpstreamId::as_str);
@@ -98,7 +104,7 @@ impl Numbered {
             served_model: interned.optional(connection, served_model)?,
             upstream: interned.optional(connection, upstream)?,
             service_tier: interned.optional(connection, entry.service_tier.as_deref())?,
-            priced_by: interned.optional(connection, priced_by.as_deref())?,
+            priced_by: interned.price_rows(connection, &entry.priced_by)?,
         })
     }
 
@@ -120,9 +126,14 @@ impl Numbered {
     fn insert(
         &self,
         statement: &mut rusqlite::CachedStatement<'_>,
+        bound: &mut [Bound; COLUMNS],
         entry: &Entry,
     ) -> rusqlite::Result<usize> {
-        let mut columns = Columns { statement, next: 1 };
+        let mut columns = Columns {
+            statement,
+            bound: bound.iter_mut(),
+            next: 1,
+        };
         columns.bind(entry.started_at.as_millisecond())?;
         columns.bind(entry.id.0.as_bytes().as_slice())?;
         columns.bind(entry.ended_at.as_millisecond())?;
@@ -160,14 +171,35 @@ impl Numbered {
     }
 }
 
+/// What a parameter of the statement was bound to last. It holds until it is bound again, and most columns of an entry are
+/// as in the one before: no tokens of a class, the same key, the same model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Null,
+    Integer(i64),
+    /// Nothing yet, or what is not compared.
+    Other,
+}
+
 struct Columns<'s, 'c> {
     statement: &'s mut rusqlite::CachedStatement<'c>,
+    bound: std::slice::IterMut<'s, Bound>,
     next: usize,
 }
 
 impl Columns<'_, '_> {
     fn bind(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
-        self.statement.raw_bind_parameter(self.next, value)?;
+        let value = value.to_sql()?;
+        let now = match &value {
+            ToSqlOutput::Borrowed(ValueRef::Null) | ToSqlOutput::Owned(Value::Null) => Bound::Null,
+            ToSqlOutput::Borrowed(ValueRef::Integer(number))
+            | ToSqlOutput::Owned(Value::Integer(number)) => Bound::Integer(*number),
+            _ => Bound::Other,
+        };
+        let last = self.bound.next().map(|last| std::mem::replace(last, now));
+        if now == Bound::Other || last != Some(now) {
+            self.statement.raw_bind_parameter(self.next, value)?;
+        }
         self.next += 1;
         Ok(())
     }

@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension};
 use super::failed;
 use crate::hash::HashMap;
 use crate::ids::AccountId;
+use crate::ledger::json;
 use crate::ledger::store::StoreError;
+use crate::price::PricedBy;
 
 /// Names come from clients too (models): what is remembered of them is bounded, and begins anew when it is full.
 const REMEMBERED_MAX: usize = 100_000;
@@ -18,6 +20,8 @@ const SEPARATOR: &str = "/";
 #[derive(Debug, Default)]
 pub(super) struct Interned {
     numbers: HashMap<Box<str>, i64>,
+    /// Of price rows, whose text takes longer to write than to look up.
+    price_rows: HashMap<Vec<PricedBy>, i64>,
 }
 
 impl Interned {
@@ -53,6 +57,26 @@ impl Interned {
         name.map(|name| self.number(connection, name)).transpose()
     }
 
+    /// The number of the price rows of an entry; `None` when it has none.
+    pub(super) fn price_rows(
+        &mut self,
+        connection: &Connection,
+        rows: &[PricedBy],
+    ) -> Result<Option<i64>, StoreError> {
+        if let Some(number) = self.price_rows.get(rows) {
+            return Ok(Some(*number));
+        }
+        let text = json::priced_by_to_text(rows);
+        let number = self.optional(connection, text.as_deref())?;
+        if let Some(number) = number {
+            if self.price_rows.len() >= REMEMBERED_MAX {
+                self.price_rows.clear();
+            }
+            self.price_rows.insert(rows.to_vec(), number);
+        }
+        Ok(number)
+    }
+
     /// The number of a path of accounts.
     pub(super) fn lineage(
         &mut self,
@@ -69,6 +93,7 @@ impl Interned {
     /// Forgets all: after a transaction that failed.
     pub(super) fn clear(&mut self) {
         self.numbers.clear();
+        self.price_rows.clear();
     }
 }
 
