@@ -155,12 +155,55 @@ impl Money {
     }
 }
 
+const TEN_TO_18: u64 = 1_000_000_000_000_000_000;
+
+/// A short text, written from its end.
+struct Backwards {
+    /// The 39 digits of an `i128`, its point and its sign.
+    bytes: [u8; 41],
+    start: usize,
+}
+
+impl Default for Backwards {
+    fn default() -> Backwards {
+        Backwards {
+            bytes: [0; 41],
+            start: 41,
+        }
+    }
+}
+
+impl Backwards {
+    fn push(&mut self, byte: u8) {
+        if let Some(at) = self.start.checked_sub(1)
+            && let Some(place) = self.bytes.get_mut(at)
+        {
+            *place = byte;
+            self.start = at;
+        }
+    }
+
+    /// At least so many digits.
+    fn digits(&mut self, mut number: u64, least: usize) {
+        let mut written = 0;
+        while number > 0 || written < least {
+            self.push(b'0' + (number % 10) as u8);
+            number /= 10;
+            written += 1;
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(self.start..).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
 /// Prints a plain decimal, exact, with at least two decimals and no further trailing zeros.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();
         let unit = PICOS_PER_USD.unsigned_abs();
-        let sign = if self.0 < 0 { "-" } else { "" };
         let whole = magnitude / unit;
         // Below 10^12, where 64 bits make it an instruction.
         let mut rest = u64::try_from(magnitude % unit).unwrap_or(0);
@@ -170,10 +213,24 @@ impl fmt::Display for Money {
             rest /= 10;
             decimals -= 1;
         }
-        if f.width().is_some() {
-            return f.pad(&format!("{sign}{whole}.{rest:0decimals$}"));
+        // Each answer tells its cost: from the last digit to the first, a fifth of what the formatter takes.
+        let mut text = Backwards::default();
+        text.digits(rest, decimals);
+        text.push(b'.');
+        match u64::try_from(whole) {
+            Ok(whole) => text.digits(whole, 1),
+            Err(_) => {
+                text.digits((whole % u128::from(TEN_TO_18)) as u64, 18);
+                text.digits((whole / u128::from(TEN_TO_18)) as u64, 1);
+            }
         }
-        write!(f, "{sign}{whole}.{rest:0decimals$}")
+        if self.0 < 0 {
+            text.push(b'-');
+        }
+        match f.width() {
+            Some(_) => f.pad(text.as_str()),
+            None => f.write_str(text.as_str()),
+        }
     }
 }
 
@@ -259,6 +316,18 @@ mod tests {
         ] {
             assert_eq!(Money::parse(text).unwrap().to_string(), printed);
         }
+        assert_eq!(
+            Money::from_picos(i128::MIN).to_string(),
+            "-170141183460469231731687303.715884105728"
+        );
+        assert_eq!(
+            Money::from_usd(2)
+                .checked_mul(10_000_000_000_000_000_000)
+                .unwrap()
+                .to_string(),
+            "20000000000000000000.00"
+        );
+        assert_eq!(format!("{:>8}", Money::from_usd(-5)), "   -5.00");
     }
 
     #[test]
