@@ -97,14 +97,25 @@ pub async fn admit(
         .ok_or_else(|| Refusal::new(Code::Internal, "The account has just been removed."))?;
     let asked = applicant.ask.model.as_ref().map_or("", ModelName::as_str);
     let admitted_at = Timestamp::now();
-    let mut bounds = chain.bounds(asked, admitted_at);
-    let mut served = Served::new(snapshot, &applicant, route, None)?;
+    let mut now = admitted_at;
+    let mut bounds = chain.bounds(asked, now);
+    let mut served = Served::new(snapshot, &applicant, route, None, now)?;
     let mut cap = None;
     let mut downgraded = false;
 
     // Each turn without an answer clears one bound that no longer refuses, so there are at most as many turns as bounds.
     for _ in 0..=bounds.len() {
-        let denied = match reserve(gateway, snapshot, &applicant, &served, &mut bounds, cap).await {
+        let denied = match reserve(
+            gateway,
+            snapshot,
+            &applicant,
+            &served,
+            &mut bounds,
+            cap,
+            now,
+        )
+        .await
+        {
             Ok(reserved) => {
                 let mut edits = Vec::new();
                 let limit = reserved.capped.into_iter().chain(cap).min();
@@ -145,6 +156,8 @@ pub async fn admit(
             Err(ReserveError::Denied(denied)) => denied,
             Err(error) => return Err(refuse_quota(&error)),
         };
+        // It may have waited.
+        now = Timestamp::now();
         let Some(bound) = bounds.get_mut(denied.bound) else {
             return Err(refuse_quota(&ReserveError::WrongState));
         };
@@ -159,7 +172,7 @@ pub async fn admit(
                     snapshot
                         .router
                         .route(applicant.endpoint, applicant.dialect, Some(model))?;
-                served = Served::new(snapshot, &applicant, route, Some(model))?;
+                served = Served::new(snapshot, &applicant, route, Some(model), now)?;
                 downgraded = true;
             }
             Action::CapOutput(tokens) if cap.is_none_or(|cap| *tokens < cap) => {
@@ -180,7 +193,7 @@ pub async fn admit(
                     &per,
                 );
                 gateway.limit_reached(&rule, bound.window);
-                return Err(refuse_limit(&bounds, denied, Timestamp::now()));
+                return Err(refuse_limit(&bounds, denied, now));
             }
         }
     }
@@ -205,11 +218,12 @@ impl Served {
         applicant: &Applicant<'_>,
         route: Route,
         downgrade: Option<&ModelName>,
+        now: Timestamp,
     ) -> Result<Served, Refusal> {
         let rename = route.rename.clone().or_else(|| downgrade.cloned());
         let model = rename.clone().or_else(|| applicant.ask.model.clone());
         let name = model.as_ref().map_or("", ModelName::as_str);
-        let price = snapshot.prices.held(name, Timestamp::now());
+        let price = snapshot.prices.held(name, now);
         if price.is_none() && snapshot.rejects_unpriced() && applicant.endpoint.is_metered() {
             return Err(Refusal::new(
                 Code::UnpricedModel,
@@ -218,7 +232,7 @@ impl Served {
             .param("model"));
         }
         let likely = if price.is_none() && !name.is_empty() {
-            snapshot.prices.dearest_like(name, Timestamp::now())
+            snapshot.prices.dearest_like(name, now)
         } else {
             None
         };

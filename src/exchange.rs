@@ -295,8 +295,7 @@ impl Exchange {
         let duration = this.started.elapsed();
         let entry = &mut this.entry;
         entry.outcome = outcome;
-        entry.ended_at = Timestamp::now().max(entry.started_at);
-        entry.duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        entry.end(Timestamp::now(), duration);
         entry.first_token_ms = this
             .first_token
             .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
@@ -308,12 +307,12 @@ impl Exchange {
             duration,
             first_token: this.first_token,
         };
-        let (usage, unpriced) = (entry.usage, observation.unpriced);
+        let (ended_at, usage, unpriced) = (entry.ended_at, entry.usage, observation.unpriced);
         let held = *this.admission.held();
         let key = traffic_key(&this.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
         this.gateway.book(this.entry);
-        this.admission.settle(&this.gateway, spent);
+        this.admission.settle(&this.gateway, spent, ended_at);
         this.gateway.metrics.observe(key, &observation);
         drop(this.in_flight);
         drop(this.place);

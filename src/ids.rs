@@ -149,10 +149,14 @@ impl fmt::Debug for ModelName {
 pub struct RequestId(pub uuid::Uuid);
 
 impl RequestId {
-    /// A new id. Its random part is no secret, so it costs no system call.
+    /// A new id.
     pub fn new() -> Self {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let millis = since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
+        Self::at(jiff::Timestamp::now())
+    }
+
+    /// A new id of a request that began at this moment. Its random part is no secret, so it costs no system call.
+    pub fn at(moment: jiff::Timestamp) -> Self {
+        let millis = u64::try_from(moment.as_millisecond()).unwrap_or(0);
         let mut random = [0; 10];
         fastrand::fill(&mut random);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())

@@ -166,11 +166,12 @@ impl Frame {
             Some(endpoint) => endpoint.error_dialect(),
             None => Dialect::OpenAi,
         };
+        let started_at = Timestamp::now();
         Frame {
-            id: RequestId::new(),
+            id: RequestId::at(started_at),
             snapshot: gateway.snapshot(),
             started: Instant::now(),
-            started_at: Timestamp::now(),
+            started_at,
             dialect,
             in_flight: Some(gateway.metrics.in_flight()),
             place: None,
@@ -189,14 +190,14 @@ impl Frame {
         };
     }
 
-    /// The entry as far as it is known; `None` for a stranger, who has no account to book it on.
+    /// The entry as far as it is known, of a request that ends as it begins; `None` for a stranger, who has no account to
+    /// book it on.
     pub(crate) fn entry(&self, status: u16, outcome: Outcome) -> Option<Entry> {
         let caller = self.caller.as_ref()?;
-        let elapsed = self.started.elapsed();
         Some(Entry {
             id: self.id,
             started_at: self.started_at,
-            ended_at: Timestamp::now().max(self.started_at),
+            ended_at: self.started_at,
             lineage: Arc::clone(&caller.member.lineage),
             key: caller.key.id.clone(),
             plan: caller.member.plan.id.clone(),
@@ -219,7 +220,7 @@ impl Frame {
             undiscounted: Default::default(),
             priced_by: Vec::new(),
             first_token_ms: None,
-            duration_ms: u32::try_from(elapsed.as_millis()).unwrap_or(u32::MAX),
+            duration_ms: 0,
             retries: 0,
             end_user: self.asked.end_user.clone(),
             tags: self.tags.clone(),
@@ -251,9 +252,11 @@ impl Frame {
         response
     }
 
-    fn book(&self, gateway: &Gateway, entry: Entry) {
+    fn book(&self, gateway: &Gateway, mut entry: Entry) {
+        let duration = self.started.elapsed();
+        entry.end(Timestamp::now(), duration);
         let observation = Observation {
-            duration: self.started.elapsed(),
+            duration,
             ..Observation::default()
         };
         gateway

@@ -79,7 +79,7 @@ impl Admission {
 
     /// Replaces what is held by what was used. In memory that is done within the call; a shared counter is told in the
     /// background, and holds the larger reservation until then.
-    pub fn settle(mut self, gateway: &Arc<Gateway>, used: Demand) {
+    pub fn settle(mut self, gateway: &Arc<Gateway>, used: Demand, now: Timestamp) {
         self.open = false;
         if let Some(habit) = self.habit.take().filter(|_| used.output_tokens > 0) {
             gateway.habits.note(&habit, used.output_tokens);
@@ -87,7 +87,7 @@ impl Admission {
         let (id, origin) = (self.id, self.origin.clone());
         let owner = Arc::clone(gateway);
         finish(gateway, async move {
-            let settled = owner.quota.settle(id, &used, Timestamp::now()).await;
+            let settled = owner.quota.settle(id, &used, now).await;
             if let Ok(settled) = &settled
                 && settled.generation > origin.generation
             {

@@ -36,6 +36,7 @@ pub(super) async fn reserve(
     served: &Served,
     bounds: &mut [Bound],
     cap: Option<u64>,
+    now: Timestamp,
 ) -> Result<Reserved, ReserveError> {
     let need = Need::new(gateway, snapshot, applicant, served, cap);
     let open_at_most = SignedDuration::try_from(snapshot.longest_call())
@@ -45,7 +46,7 @@ pub(super) async fn reserve(
 
     let generous = need.demand(need.input_max(), need.output_max);
     if !need.locks_up(bounds, &generous)
-        && reserve_whole(quota, id, bounds, &generous, open_at_most).await?
+        && reserve_whole(quota, id, bounds, &generous, open_at_most, now).await?
     {
         let more_may_come = need.said_by == SaidBy::Nobody
             && need.followed
@@ -64,7 +65,7 @@ pub(super) async fn reserve(
         .filter(|most| *most > usual)
     {
         let demand = need.demand(input, roomy);
-        if reserve_whole(quota, id, bounds, &demand, open_at_most).await? {
+        if reserve_whole(quota, id, bounds, &demand, open_at_most, Timestamp::now()).await? {
             return Ok(Reserved {
                 demand,
                 capped: (roomy < need.output_max).then_some(roomy),
@@ -104,8 +105,8 @@ async fn reserve_whole(
     bounds: &mut [Bound],
     demand: &Demand,
     open_at_most: SignedDuration,
+    now: Timestamp,
 ) -> Result<bool, ReserveError> {
-    let now = Timestamp::now();
     let expires = now.saturating_add(open_at_most).unwrap_or(Timestamp::MAX);
     let mut reserved = quota.reserve(id, bounds, demand, now, expires).await;
     if matches!(reserved, Err(ReserveError::Denied(_))) && fits(bounds, demand) {
@@ -125,7 +126,6 @@ struct Need<'a> {
     applicant: &'a Applicant<'a>,
     served: &'a Served,
     name: &'a str,
-    tokenizer: Tokenizer,
     extent: Extent,
     /// Input tokens of earlier turns that the body does not show.
     earlier: u64,
@@ -164,7 +164,6 @@ impl<'a> Need<'a> {
             applicant,
             served,
             name,
-            tokenizer: Tokenizer::for_model(name, served.price.as_ref().map(|price| &*price.entry)),
             kinds: InputKinds {
                 cache_1h: applicant.dialect == Dialect::Anthropic
                     && memchr::memmem::find(applicant.body, b"\"1h\"").is_some(),
@@ -179,6 +178,12 @@ impl<'a> Need<'a> {
             adaptive,
             followed: adaptive && can_be_followed(applicant, name),
         }
+    }
+
+    /// What counts its tokens, where they must be counted.
+    fn tokenizer(&self) -> Tokenizer {
+        let price = self.served.price.as_ref();
+        Tokenizer::for_model(self.name, price.map(|price| &*price.entry))
     }
 
     fn demand(&self, input_tokens: u64, output: u64) -> Demand {
@@ -207,7 +212,7 @@ impl<'a> Need<'a> {
 
     fn counted_input(&self) -> u64 {
         let Applicant { endpoint, body, .. } = self.applicant;
-        upper_bound_input(endpoint, self.tokenizer, self.name, body).saturating_add(self.earlier)
+        upper_bound_input(endpoint, self.tokenizer(), self.name, body).saturating_add(self.earlier)
     }
 
     /// What such requests have needed.
@@ -257,7 +262,7 @@ impl<'a> Need<'a> {
             self.applicant.id,
             bounds,
             pricing,
-            self.tokenizer,
+            self.tokenizer(),
             held.output_tokens,
             most,
         ))

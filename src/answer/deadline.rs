@@ -9,10 +9,12 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::Timeouts;
 
-/// The two bounds behind one timer, which is moved only when it fires: progress costs a clock reading.
+/// The two bounds behind one timer, which is moved only when it fires. Progress costs nothing: the clock is read when
+/// there is something to wait for.
 #[derive(Debug)]
 pub(super) struct Deadline {
-    progressed: Instant,
+    /// When waiting for the next bytes began; `None` when something came since.
+    waits_since: Option<Instant>,
     idle: Duration,
     total: Duration,
     end: Instant,
@@ -23,7 +25,7 @@ impl Deadline {
     pub(super) fn new(timeouts: &Timeouts, started: std::time::Instant) -> Deadline {
         let end = Instant::from_std(started) + timeouts.total;
         Deadline {
-            progressed: Instant::now(),
+            waits_since: None,
             idle: timeouts.idle,
             total: timeouts.total,
             end,
@@ -33,14 +35,16 @@ impl Deadline {
 
     /// Something came.
     pub(super) fn progress(&mut self) {
-        self.progressed = Instant::now();
+        self.waits_since = None;
     }
 
     /// Ready with the bound that was passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         loop {
-            let next = self.end.min(self.progressed + self.idle);
             let now = Instant::now();
+            let next = self
+                .end
+                .min(*self.waits_since.get_or_insert(now) + self.idle);
             if next <= now {
                 return Poll::Ready(if self.end <= now {
                     self.total

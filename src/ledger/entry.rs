@@ -1,6 +1,7 @@
 //! One request's line in the ledger.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -72,6 +73,12 @@ impl Entry {
     /// The account that made the request.
     pub fn account(&self) -> Option<&AccountId> {
         self.lineage.last()
+    }
+
+    /// The request ended now, as long after its beginning: the clock may have been set back in between.
+    pub fn end(&mut self, now: Timestamp, duration: Duration) {
+        self.ended_at = now.max(self.started_at);
+        self.duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     }
 
     /// The exact cost.

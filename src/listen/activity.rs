@@ -162,24 +162,23 @@ impl<S> TimedIo<S> {
                 State::Serving => None,
             };
             let since_stall = self.stalled.map(|since| since + self.idle_timeout);
+            let deadline = [since_state, since_stall].into_iter().flatten().min();
+            // An earlier wake-up than needed only looks again; a later one would miss the deadline.
+            if let Some(deadline) = deadline.filter(|deadline| *deadline < self.timer.deadline()) {
+                self.timer.as_mut().reset(deadline);
+            }
+            // The clock is read when the timer has fired, which is seldom, and not each time.
+            ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            // While serving, wake now and then to see that the request has ended and the connection idles.
-            let next = [since_state, since_stall]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(now + self.idle_timeout);
-            if next <= now {
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the client was silent for too long",
                 ));
             }
-            // An earlier wake-up than needed only looks again; a later one would miss the deadline.
-            if self.timer.deadline() > next || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            ready!(self.timer.as_mut().poll(cx));
+            // While serving, wake now and then to see that the request has ended and the connection idles.
+            let next = deadline.unwrap_or(now + self.idle_timeout);
+            self.timer.as_mut().reset(next);
         }
     }
 }

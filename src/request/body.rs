@@ -1,7 +1,7 @@
 //! Reading a request's body whole: it must be found out what it asks before it can go anywhere.
 
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use http::request::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::config::Server;
 use crate::dialect::error_body::Code;
@@ -98,11 +99,12 @@ async fn collect(
     let mut whole = BytesMut::new();
     room.grow(promised)?;
     let started = Instant::now();
+    let mut waits_since = started;
     loop {
         // A byte now and then keeps each pause short: the whole is bounded too.
         let earned = Duration::from_secs(whole.len() as u64 / SLOWEST_BYTES);
-        let left = (started + pause + earned).saturating_duration_since(Instant::now());
-        let frame = tokio::time::timeout(pause.min(left), body.frame())
+        let deadline = (waits_since + pause).min(started + pause + earned);
+        let frame = tokio::time::timeout_at(deadline, body.frame())
             .await
             .map_err(|_| {
                 Refusal::new(
@@ -136,6 +138,7 @@ async fn collect(
             whole.reserve(usize::try_from(promised).unwrap_or(0).max(data.len()));
         }
         whole.extend_from_slice(&data);
+        waits_since = Instant::now();
     }
 }
 

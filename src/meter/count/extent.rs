@@ -77,7 +77,11 @@ impl Extent {
     /// The most tokens that its images, sound and documents can be.
     pub fn media_upper_bound(&self, model: &str) -> u64 {
         let scaled = self.images.saturating_sub(self.original_images);
-        let scaled = scaled.saturating_mul(ImageTokens::of_model(model).most);
+        // Most requests hold none, and what a model takes for one is looked up by its name.
+        let scaled = match scaled {
+            0 => 0,
+            images => images.saturating_mul(ImageTokens::of_model(model).most),
+        };
         let original = self.original_images.min(self.images);
         scaled
             .saturating_add(original.saturating_mul(media::ORIGINAL_IMAGE_TOKENS_MAX))

@@ -14,6 +14,8 @@ use super::framing::Framing;
 
 /// How many headers an answer may have.
 const HEADERS_MAX: usize = 100;
+/// How many headers the gateway adds to an answer: a map that grows on the way is built twice.
+const OWN_HEADERS: usize = 8;
 /// The longest head that is read.
 pub const HEAD_BYTES_MAX: usize = 128 * 1024;
 
@@ -133,7 +135,7 @@ pub(super) fn headers(
     block: &Bytes,
     fields: &[httparse::Header<'_>],
 ) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::with_capacity(fields.len() + OWN_HEADERS);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Header)?;
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
