@@ -234,22 +234,29 @@ pub enum Action {
 
 /// A model's name or a glob (`gpt-4o-*`), matched case-sensitively.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ModelPattern(wildmatch::WildMatch);
+pub struct ModelPattern {
+    glob: wildmatch::WildMatch,
+    /// `*`, which most limits have: a request asks each of its limits.
+    all: bool,
+}
 
 impl ModelPattern {
     /// Reads a name or a glob with `*` and `?`.
     pub fn new(pattern: &str) -> ModelPattern {
-        ModelPattern(wildmatch::WildMatch::new(pattern))
+        ModelPattern {
+            glob: wildmatch::WildMatch::new(pattern),
+            all: pattern == "*",
+        }
     }
 
     /// Whether the pattern matches the whole of `model`.
     pub fn matches(&self, model: &str) -> bool {
-        self.0.matches(model)
+        self.all || self.glob.matches(model)
     }
 
     /// The pattern as it was written.
     pub fn pattern(&self) -> String {
-        self.0.pattern()
+        self.glob.pattern()
     }
 }
 

@@ -149,7 +149,7 @@ impl<'a> Need<'a> {
         cap: Option<u64>,
     ) -> Need<'a> {
         let name = served.model.as_ref().map_or("", ModelName::as_str);
-        let extent = Extent::of(applicant.body);
+        let extent = Extent::knowing(applicant.body, &applicant.ask.long_strings);
         let (most, asked_by) = served.output_max(applicant);
         let (output_max, said_by) = match cap {
             // A limit's cap is sent along.

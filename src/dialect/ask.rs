@@ -5,6 +5,8 @@ mod found;
 use std::fmt;
 use std::ops::Range;
 
+pub use super::json::LongStrings;
+
 use self::found::Found;
 use super::Endpoint;
 use crate::ids::ModelName;
@@ -42,6 +44,8 @@ pub struct Ask {
     pub background: bool,
     /// The first byte after the opening brace, when the object has a member: where a member can be put in.
     pub first_member: Option<usize>,
+    /// Where the body's long strings stand.
+    pub long_strings: LongStrings,
 }
 
 /// `stream_options` of a request.

@@ -13,6 +13,27 @@ use memchr::memchr2;
 pub(crate) use strict::{Stopped, members};
 pub(crate) use walk::{Walk, each_element, each_member, text, walk_members};
 
+/// Where the long strings of a text stand, without their quotes, in order: whoever reads the text once more need not search
+/// megabytes for their ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LongStrings(Vec<Range<usize>>);
+
+impl LongStrings {
+    /// Shorter strings are searched again: so many bytes take less time than a list of thousands.
+    const BYTES_MIN: usize = 4096;
+
+    fn note(&mut self, string: Range<usize>) {
+        if string.len() >= Self::BYTES_MIN {
+            self.0.push(string);
+        }
+    }
+
+    /// The places, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Range<usize>> {
+        self.0.iter()
+    }
+}
+
 /// Where `part` stands in `whole`, of which it is a slice; `None` when it is none.
 pub(crate) fn span_in(whole: &[u8], part: &str) -> Option<Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;

@@ -1,9 +1,8 @@
 //! Gauges that are computed from the ledger and the counters now and then, not on each request.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-
-use tokio::runtime::Handle;
 
 use super::Gateway;
 
@@ -20,12 +19,18 @@ const REST: u32 = 20;
 /// When the thread cannot be started.
 pub(super) fn start(gateway: &Arc<Gateway>) -> std::io::Result<()> {
     let gateway = Arc::clone(gateway);
-    let runtime = Handle::current();
     let running = gateway.tasks.token();
+    // What holds the other end is gone once the gateway stops, and with the runtime too.
+    let (held, ended) = mpsc::channel::<()>();
+    let stop = gateway.stop.clone();
+    gateway.tasks.spawn(async move {
+        stop.cancelled().await;
+        drop(held);
+    });
     std::thread::Builder::new()
         .name("weir-gauges".into())
         .spawn(move || {
-            keep_fresh(&gateway, &runtime);
+            keep_fresh(&gateway, &ended);
             // Who waits for this thread may take the gateway to be free of it.
             drop(gateway);
             drop(running);
@@ -33,9 +38,9 @@ pub(super) fn start(gateway: &Arc<Gateway>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn keep_fresh(gateway: &Gateway, runtime: &Handle) {
+fn keep_fresh(gateway: &Gateway, ended: &Receiver<()>) {
     let mut healthy = true;
-    while !gateway.stop.is_cancelled() {
+    loop {
         let began = Instant::now();
         match crate::admin::gauges::compute(gateway) {
             Ok(families) => {
@@ -50,8 +55,8 @@ fn keep_fresh(gateway: &Gateway, runtime: &Handle) {
             Err(_) => {}
         }
         let rest = AGE.max(began.elapsed() * REST);
-        let stopped = gateway.stop.cancelled();
-        // Until it is time again, or the gateway stops.
-        let _ = runtime.block_on(async { tokio::time::timeout(rest, stopped).await });
+        if ended.recv_timeout(rest) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
     }
 }

@@ -193,9 +193,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     }
     reload::record_plans(&gateway, &snapshot, None).await?;
 
+    let watch = config::watch::Watch::new(path.as_deref(), &config).map_err(StartError::Watch)?;
     let running = listen(gateway, &config).await?;
     let gateway = &running.gateway;
-    let watch = config::watch::Watch::new(path.as_deref(), &config).map_err(StartError::Watch)?;
     gateway
         .tasks
         .spawn(reload::watch_files(Arc::clone(gateway), watch));

@@ -8,6 +8,13 @@ use crate::dialect::Endpoint;
 /// resolve dots, decode escapes, cut parameters or ignore case: it would then serve `/v1/chat//completions` as a chat that
 /// nobody metered, or leave `base_url` altogether.
 pub(super) fn is_plain(path: &str) -> bool {
+    // What nearly all clients ask for need not be looked through.
+    if matches!(
+        path,
+        "/v1/chat/completions" | "/v1/messages" | "/v1/responses" | "/v1/embeddings"
+    ) {
+        return true;
+    }
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     let mut segments = trimmed.split('/').skip(1);
     segments.all(|segment| !matches!(segment, "" | "." | "..") && escapes_are_needed(segment))

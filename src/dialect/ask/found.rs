@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::super::json::{Stopped, members, span_in};
+use super::super::json::{LongStrings, Stopped, members, span_in};
 use super::super::{Endpoint, canonical_tier};
 use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown};
 use crate::ids::ModelName;
@@ -66,6 +66,7 @@ pub(super) struct Found<'a> {
     body: &'a [u8],
     values: [Option<&'a [u8]>; NAMES.len()],
     any_member: bool,
+    long_strings: LongStrings,
 }
 
 impl<'a> Found<'a> {
@@ -74,6 +75,7 @@ impl<'a> Found<'a> {
             body,
             values: [None; NAMES.len()],
             any_member: false,
+            long_strings: LongStrings::default(),
         };
         let mut names = Names::default();
         let all = members(body, |name, value| {
@@ -94,7 +96,10 @@ impl<'a> Found<'a> {
             names.insert(name)
         });
         match all {
-            Ok(()) => Ok(found),
+            Ok(long_strings) => {
+                found.long_strings = long_strings;
+                Ok(found)
+            }
             Err(Stopped::Here(error)) => Err(error),
             Err(Stopped::Syntax(error)) => Err(AskError::body(match std::str::from_utf8(body) {
                 Ok(_) => format!("the request body is not one JSON object: {error}"),
@@ -113,7 +118,7 @@ impl<'a> Found<'a> {
     }
 
     /// For endpoints whose requests are metered: every member that matters must be what it should be.
-    pub(super) fn strict(&self) -> Result<Ask, AskError> {
+    pub(super) fn strict(self) -> Result<Ask, AskError> {
         let (model, model_span) = self.model()?;
         let ask = Ask {
             model: Some(model),
@@ -134,7 +139,7 @@ impl<'a> Found<'a> {
     }
 
     /// For endpoints that are only passed through: what can be read is read, the rest is the upstream's business.
-    pub(super) fn lenient(&self) -> Ask {
+    pub(super) fn lenient(self) -> Ask {
         let model = self.model().ok();
         Ask {
             model: model.as_ref().map(|(name, _)| name.clone()),
@@ -151,6 +156,7 @@ impl<'a> Found<'a> {
                 .any_member
                 .then(|| memchr::memchr(b'{', self.body).map(|brace| brace + 1))
                 .flatten(),
+            long_strings: self.long_strings,
             ..Ask::default()
         }
     }

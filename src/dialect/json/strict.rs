@@ -10,18 +10,22 @@ use std::collections::BTreeMap;
 
 use serde::de::{Error as _, IgnoredAny};
 
-use super::quote_or_backslash;
+use super::{LongStrings, quote_or_backslash};
 
 /// Calls `each` with the name (unescaped) and the raw value of every member of the object that is all of `json`. Values are
-/// UTF-8.
+/// UTF-8. Returns where its long strings stand.
 ///
 /// # Errors
 /// [`Stopped::Syntax`] when `json` is not exactly one JSON object, [`Stopped::Here`] with what `each` refused.
 pub(crate) fn members<'a, E>(
     json: &'a [u8],
     mut each: impl FnMut(Cow<'a, str>, &'a [u8]) -> Result<(), E>,
-) -> Result<(), Stopped<E>> {
-    let mut scan = Scan { json, at: 0 };
+) -> Result<LongStrings, Stopped<E>> {
+    let mut scan = Scan {
+        json,
+        at: 0,
+        long_strings: LongStrings::default(),
+    };
     let mut refused = None;
     let whole = scan.object(&mut |name, value| match each(name, value) {
         Ok(()) => true,
@@ -32,7 +36,7 @@ pub(crate) fn members<'a, E>(
     });
     match (refused, whole) {
         (Some(refused), _) => Err(Stopped::Here(refused)),
-        (None, Some(())) => Ok(()),
+        (None, Some(())) => Ok(scan.long_strings),
         (None, None) => Err(Stopped::Syntax(reason(json))),
     }
 }
@@ -57,6 +61,7 @@ fn reason(json: &[u8]) -> serde_json::Error {
 struct Scan<'a> {
     json: &'a [u8],
     at: usize,
+    long_strings: LongStrings,
 }
 
 /// A long string is looked at in pieces that the nearest cache holds: what is searched for its end is still there when it
@@ -202,10 +207,14 @@ impl<'a> Scan<'a> {
     /// A string with its quotes; whether it has escapes.
     fn string(&mut self) -> Option<bool> {
         self.expect(b'"')?;
+        let start = self.at;
         let mut escaped = false;
         loop {
             self.plain()?;
             let quote = self.here()? == b'"';
+            if quote {
+                self.long_strings.note(start..self.at);
+            }
             self.at += 1;
             if quote {
                 return Some(escaped);

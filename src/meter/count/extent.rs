@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr2};
 
 use super::media::{self, ImageTokens};
+use crate::dialect::json::LongStrings;
 
 /// What a request body holds, in bytes and pieces.
 ///
@@ -47,11 +48,16 @@ const SCHEMA_TOKENS_MAX: u64 = 600;
 impl Extent {
     /// Measures a body. What is not JSON is text altogether.
     pub fn of(body: &[u8]) -> Extent {
+        Extent::knowing(body, &LongStrings::default())
+    }
+
+    /// The same, of a body whose long strings are known.
+    pub fn knowing(body: &[u8], long_strings: &LongStrings) -> Extent {
         let mut scan = Scan {
             extent: Extent::default(),
             frames: Vec::new(),
         };
-        match scan.run(body) {
+        match scan.run(body, long_strings) {
             Some(()) => scan.extent,
             None => Extent {
                 text_bytes: body.len() as u64,
@@ -189,14 +195,22 @@ struct Scan {
 }
 
 impl Scan {
-    fn run(&mut self, body: &[u8]) -> Option<()> {
+    fn run(&mut self, body: &[u8], long_strings: &LongStrings) -> Option<()> {
+        let mut long_strings = long_strings.iter();
         let mut rest = body;
         while let Some((&byte, after)) = rest.split_first() {
             rest = after;
             match byte {
                 b' ' | b'\t' | b'\n' | b'\r' => continue,
                 b'"' => {
-                    let (text, after) = string(rest)?;
+                    let start = body.len() - rest.len();
+                    let (text, after) = match long_strings.as_slice().first() {
+                        Some(long) if long.start == start => {
+                            long_strings.next();
+                            (body.get(long.clone())?, body.get(long.end + 1..)?)
+                        }
+                        _ => string(rest)?,
+                    };
                     rest = after;
                     self.string(text);
                     continue;
@@ -474,6 +488,29 @@ mod tests {
         fn any_bytes_are_measured(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let extent = Extent::of(&body);
             prop_assert!(extent.countable_bytes() <= body.len() as u64);
+        }
+
+        #[test]
+        fn long_strings_that_are_known_change_nothing(
+            parts in prop::collection::vec((0..4u8, "[aé\\n\"{\\[]{1,3}", 1..6_000usize), 0..6)
+        ) {
+            let parts: Vec<_> = parts
+                .into_iter()
+                .map(|(kind, text, times)| {
+                    let text = text.repeat(times);
+                    match kind {
+                        0 => json!({"type": "text", "text": text}),
+                        1 => json!({"type": "image_url", "image_url": {"url": text}}),
+                        2 => json!({"type": "input_audio", "input_audio": {"data": text}}),
+                        _ => json!({ text: [7, "short"] }),
+                    }
+                })
+                .collect();
+            let body = json!({"model": "m", "messages": [{"role": "user", "content": parts}]}).to_string();
+            let ask = crate::dialect::ask::read(&crate::dialect::Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+            let long = body.split('"').any(|piece| piece.len() > 5_000);
+            prop_assert!(!long || ask.long_strings.iter().next().is_some());
+            prop_assert_eq!(Extent::knowing(body.as_bytes(), &ask.long_strings), Extent::of(body.as_bytes()));
         }
     }
 }

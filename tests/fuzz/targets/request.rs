@@ -6,6 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use weir::dialect::{Endpoint, ask, splice};
 use weir::ids::ModelName;
+use weir::meter::count::Extent;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, body)) = data.split_first() else {
@@ -21,6 +22,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok(ask) = ask::read(&endpoint, body) else {
         return;
     };
+    assert_eq!(
+        Extent::knowing(body, &ask.long_strings),
+        Extent::of(body)
+    );
     let Some(before) = tree(body) else {
         return;
     };
