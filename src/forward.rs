@@ -20,7 +20,7 @@ use crate::ledger::Outcome;
 use crate::measure::{CLIENT_CLOSED_REQUEST, Question};
 use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
 use crate::refuse::Refusal;
-use crate::request::{Frame, RequestBody};
+use crate::request::{Frame, RequestBody, let_others_first};
 use crate::upstream::{Answer, Call, CallError, OutgoingBody, Upstream};
 
 /// An answer of up to this size that is no stream is collected before its head goes out, so that the head can name its cost.
@@ -150,8 +150,7 @@ pub(crate) async fn forward(
     journey: &mut Journey<'_>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let gateway = journey.call.gateway;
-    // Others that are ready are worked on before any of them is sent, as it is with answers (see `listen`).
-    tokio::task::yield_now().await;
+    let_others_first(gateway).await;
     gateway.metrics.overhead.observe(frame.started.elapsed());
 
     let departure = &mut journey.departure;

@@ -266,11 +266,6 @@ where
         let response = Box::pin(handle(request));
         async move {
             let response = response.await;
-            // A write to a socket is dear when whoever is at the other end sleeps and must be woken. So where several requests
-            // are ready, their work comes first and their answers follow one another: the peer that the first of them wakes
-            // is then awake for the rest, and code and data stay in the caches. Who is alone hardly waits: the runtime looks
-            // once at its sockets and comes back.
-            tokio::task::yield_now().await;
             Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))
         }
     });

@@ -59,11 +59,23 @@ pub async fn serve(
             frame.refuse(&gateway, refusal)
         }
     };
+    let_others_first(&gateway).await;
     if last {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
     response
+}
+
+/// Lets others that are ready have their turn before something is sent.
+///
+/// A write to a socket is dear when whoever is at the other end sleeps and must be woken. So where several requests are
+/// ready, their work comes first and their writes follow one another: the peer that the first of them wakes is then awake
+/// for the rest, and code and data stay in the caches. Who is alone does not wait.
+pub(crate) async fn let_others_first(gateway: &Gateway) {
+    if gateway.metrics.in_flight_requests() > 1 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The steps.
