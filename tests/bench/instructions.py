@@ -46,7 +46,11 @@ def count() -> dict[str, int]:
         weir = stack.enter_context(Weir(REPOSITORY / "target/release/weir", folder, load.port, under=callgrind))
 
         def instructions(**work) -> int:
-            """Of so much work: counted from zero to the dump."""
+            """Of so much work: the least of three, since every ten seconds the margins for the metrics are in it too."""
+            return min(once(**work) for _ in range(3))
+
+        def once(**work) -> int:
+            """Counted from zero to the dump."""
             control(weir.process.pid, "--zero")
             outcome = load.run(weir.plain, **work)
             assert outcome["failed"] == 0, outcome
