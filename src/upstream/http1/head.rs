@@ -15,7 +15,7 @@ use super::framing::Framing;
 /// How many headers an answer may have.
 const HEADERS_MAX: usize = 100;
 /// How many headers the gateway adds to an answer: a map that grows on the way is built twice.
-const OWN_HEADERS: usize = 8;
+const OWN_HEADERS: usize = 7;
 /// The longest head that is read.
 pub const HEAD_BYTES_MAX: usize = 128 * 1024;
 
