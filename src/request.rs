@@ -71,7 +71,7 @@ pub async fn serve(
 ///
 /// A write to a socket is dear when whoever is at the other end sleeps and must be woken. So where several requests are
 /// ready, their work comes first and their writes follow one another: the peer that the first of them wakes is then awake
-/// for the rest, and code and data stay in the caches. Who is alone does not wait.
+/// for the rest, and code and data stay in the caches. Who is alone in flight, or nearly so, does not wait.
 pub(crate) async fn let_others_first(gateway: &Gateway) {
     if gateway.metrics.in_flight_requests() > 1 {
         tokio::task::yield_now().await;
@@ -202,8 +202,8 @@ impl Frame {
         };
     }
 
-    /// The entry as far as it is known, of a request that ends as it begins; `None` for a stranger, who has no account to
-    /// book it on.
+    /// The entry as far as it is known, its end still its beginning (see [`Entry::end`]); `None` for a stranger, who has no
+    /// account to book it on.
     pub(crate) fn entry(&self, status: u16, outcome: Outcome) -> Option<Entry> {
         let caller = self.caller.as_ref()?;
         Some(Entry {

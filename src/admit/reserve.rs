@@ -65,6 +65,7 @@ pub(super) async fn reserve(
         .filter(|most| *most > usual)
     {
         let demand = need.demand(input, roomy);
+        // The first try may have waited.
         if reserve_whole(quota, id, bounds, &demand, open_at_most, Timestamp::now()).await? {
             return Ok(Reserved {
                 demand,

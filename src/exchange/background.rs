@@ -80,7 +80,7 @@ impl Exchange {
         self.entry
             .reason
             .get_or_insert_with(|| "a response made in the background".into());
-        let now = Timestamp::now();
+        let now = Timestamp::now().max(self.entry.started_at);
         let billed = Entry {
             id: made.bill,
             ended_at: now,

@@ -75,7 +75,8 @@ impl Entry {
         self.lineage.last()
     }
 
-    /// The request ended now, as long after its beginning: the clock may have been set back in between.
+    /// The request ended `now` and took `duration`. The clock may have been set back meanwhile: its end is never before its
+    /// beginning.
     pub fn end(&mut self, now: Timestamp, duration: Duration) {
         self.ended_at = now.max(self.started_at);
         self.duration_ms = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@
 //! hyper's own header timeout also bounds the wait *between* requests and has no notion of a client that takes nothing.
 //! Here a connection is in one of three states: waiting for a request (bounded by the idle timeout), reading a head
 //! (bounded by the header timeout), or serving (bounded by the request's own timeouts; only a client that refuses to
-//! take its answer is cut). One timer serves all of them and is moved only when it fires.
+//! take its answer is cut). One timer serves all of them; it is moved when it fires, or for a nearer deadline.
 
 use std::io;
 use std::pin::Pin;

@@ -40,6 +40,7 @@ pub(super) fn insert(
     entries: &[Entry],
 ) -> Result<usize, StoreError> {
     let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
+    // Made anew with each statement: what is bound is forgotten when it goes back to the connection's cache.
     let mut bound = [Bound::Other; COLUMNS];
     let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;

@@ -51,7 +51,7 @@ impl Extent {
         Extent::knowing(body, &LongStrings::default())
     }
 
-    /// The same, of a body whose long strings are known.
+    /// The same, of a body whose own long strings are known: those of another would give another's measures.
     pub fn knowing(body: &[u8], long_strings: &LongStrings) -> Extent {
         let mut scan = Scan {
             extent: Extent::default(),
@@ -207,6 +207,7 @@ impl Scan {
                     let (text, after) = match long_strings.as_slice().first() {
                         Some(long) if long.start == start => {
                             long_strings.next();
+                            debug_assert_eq!(body.get(long.end), Some(&b'"'), "another body's");
                             (body.get(long.clone())?, body.get(long.end + 1..)?)
                         }
                         _ => string(rest)?,

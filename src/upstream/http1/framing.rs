@@ -223,7 +223,7 @@ impl Chunked {
                 else {
                     return Err(FramingError::Trailers);
                 };
-                let trailers = super::head::headers(&block, fields);
+                let trailers = super::head::headers(&block, fields, 0);
                 self.trailers = Some(trailers.map_err(|_| FramingError::Trailers)?);
                 Ok(Next::End)
             }

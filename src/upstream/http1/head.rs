@@ -99,7 +99,7 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(httparse::Error::Status)?;
-    let headers = headers(input, parsed.headers)?;
+    let headers = headers(input, parsed.headers, OWN_HEADERS)?;
     let version = match parsed.version {
         Some(0) => Version::HTTP_10,
         _ => Version::HTTP_11,
@@ -130,12 +130,13 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
     }))
 }
 
-/// Headers whose values are slices of the block that they were read from.
+/// Headers whose values are slices of the block that they were read from, in a map with room for so many more.
 pub(super) fn headers(
     block: &Bytes,
     fields: &[httparse::Header<'_>],
+    more: usize,
 ) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + OWN_HEADERS);
+    let mut headers = HeaderMap::with_capacity(fields.len() + more);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Header)?;
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
