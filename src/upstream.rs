@@ -335,3 +335,29 @@ fn authorization(settings: &config::Upstream) -> Option<(HeaderName, HeaderValue
 
 /// An answer's head with the body still to come.
 pub type Answer = Response<UpstreamBody>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, FixedEnvironment};
+
+    #[test]
+    fn an_upstream_shows_none_of_its_secrets() {
+        for dialect in ["openai", "azure", "anthropic"] {
+            let text = format!(
+                "[[upstreams]]\nid = \"u\"\nbase_url = \"http://127.0.0.1:9/v1\"\ndialect = \"{dialect}\"\n\
+                 api_key = \"sk-hidden\"\nheaders = {{ x-team = \"sk-hidden-too\" }}\n"
+            );
+            let config =
+                config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+            let [settings] = &config.upstreams[..] else {
+                panic!("one upstream");
+            };
+            let upstream = Upstream::new(settings.clone()).unwrap();
+            let (_, value) = upstream.authorization.as_ref().unwrap();
+            assert!(value.to_str().unwrap().ends_with("sk-hidden"));
+            let shown = format!("{upstream:?}");
+            assert!(!shown.contains("hidden"), "{shown}");
+        }
+    }
+}

@@ -166,7 +166,8 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
     assert_eq!(asked, served, "what was refused was not served");
     assert_eq!(admin.get("/readyz").await.status, 503);
     let events = gateway.metrics().await;
-    assert!(events.contains("event=\"journal_failed\""), "{events}");
+    let refused_at = "event=\"journal_failed\",subject=\"begin\"";
+    assert!(events.contains(refused_at), "{events}");
     // The database says of itself that it is full, too.
     let refused = gateway.said().lines().any(|line| {
         line.contains("requests are refused")
