@@ -172,15 +172,29 @@ async fn upsert<const N: usize>(
         arrays = arrays.join(", "),
         added = added.join(", "),
     );
-    let mut columns: Vec<Box<dyn ToSql + Sync + Send>> = Vec::new();
-    columns.push(Box::new(rows.iter().map(|row| row.0).collect::<Vec<i64>>()));
-    let mut by_name: [Vec<String>; N] = std::array::from_fn(|_| Vec::with_capacity(rows.len()));
-    let mut counts: [Vec<i64>; COUNTS] = std::array::from_fn(|_| Vec::with_capacity(rows.len()));
-    let mut money: [Vec<Picos>; SUMS.len() - COUNTS] =
-        std::array::from_fn(|_| Vec::with_capacity(rows.len()));
+    let columns = columns_of(rows);
+    let parameters: Vec<&(dyn ToSql + Sync)> =
+        columns.iter().map(|column| column.as_ref() as _).collect();
+    transaction
+        .execute(&sql, &parameters)
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+/// Turns rows into the arrays that `unnest` makes rows of again, in the order of the table's columns.
+fn columns_of<const N: usize>(
+    rows: Vec<(i64, [String; N], i16, Sums)>,
+) -> Vec<Box<dyn ToSql + Sync + Send>> {
+    // Lists of lists, not arrays: where a loop over an array is unrolled, LLVM before 23 puts its exits into an order that
+    // changes from build to build (llvm/llvm-project#188821), and the release binary was not the same twice.
+    let mut names = vec![Vec::new(); N];
+    let mut counts = vec![Vec::new(); COUNTS];
+    let mut money = vec![Vec::new(); SUMS.len() - COUNTS];
+    let times: Vec<i64> = rows.iter().map(|row| row.0).collect();
     let bands: Vec<i16> = rows.iter().map(|row| row.2).collect();
-    for (_, names, _, sums) in rows {
-        for (column, name) in by_name.iter_mut().zip(names) {
+    for (_, of_row, _, sums) in rows {
+        for (column, name) in names.iter_mut().zip(of_row) {
             column.push(name);
         }
         for (column, count) in counts.iter_mut().zip(counts_of(&sums)) {
@@ -190,23 +204,19 @@ async fn upsert<const N: usize>(
             column.push(amount);
         }
     }
-    for column in by_name {
-        columns.push(Box::new(column));
-    }
+    let mut columns: Vec<Box<dyn ToSql + Sync + Send>> = vec![Box::new(times)];
+    columns.extend(names.into_iter().map(boxed));
     columns.push(Box::new(bands));
-    for column in counts {
-        columns.push(Box::new(column));
-    }
-    for column in money {
-        columns.push(Box::new(column));
-    }
-    let parameters: Vec<&(dyn ToSql + Sync)> =
-        columns.iter().map(|column| column.as_ref() as _).collect();
-    transaction
-        .execute(&sql, &parameters)
-        .await
-        .map(drop)
-        .map_err(failed)
+    columns.extend(counts.into_iter().map(boxed));
+    columns.extend(money.into_iter().map(boxed));
+    columns
+}
+
+fn boxed<T>(column: Vec<T>) -> Box<dyn ToSql + Sync + Send>
+where
+    Vec<T>: ToSql + Sync + Send + 'static,
+{
+    Box::new(column)
 }
 
 fn counts_of(sums: &Sums) -> impl Iterator<Item = i64> + use<> {
