@@ -30,6 +30,9 @@ pub(crate) struct RequestBody {
 
 /// Smaller bodies are not counted in the memory of all bodies: the number of requests in flight bounds them.
 const UNCOUNTED_BYTES: u64 = 64 * 1024;
+/// Up to this size a body is copied out of its connection's read buffer: it is kept until the answer's end, and would keep
+/// the buffer's 8 KiB as well, so that a stream that runs had two of them.
+const COPIED_BYTES: usize = 4 * 1024;
 /// What a client must send in a second, on average, once `body_timeout` is over.
 const SLOWEST_BYTES: u64 = 1024;
 
@@ -123,11 +126,11 @@ async fn collect(
             continue;
         };
         if whole.is_empty() && body.is_end_stream() {
-            // The usual case: one piece holds it all, and nothing is copied.
-            return if data.len() as u64 <= most {
-                Ok(data)
-            } else {
-                Err(too_large(most))
+            // The usual case: one piece holds it all.
+            return match data.len() {
+                bytes if bytes as u64 > most => Err(too_large(most)),
+                ..=COPIED_BYTES => Ok(Bytes::copy_from_slice(&data)),
+                _ => Ok(data),
             };
         }
         if (whole.len() as u64).saturating_add(data.len() as u64) > most {
