@@ -1,6 +1,8 @@
 //! The upstream call: sent again only when it provably was not processed, or where the configuration asks for it, and
 //! never after the first byte of an answer.
 
+mod departure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::admit::{Admitted, LimitHeaders};
-use crate::answer::{AnswerBody, Passing, read_on};
+use crate::answer::{AnswerBody, Passing};
 use crate::dialect::Endpoint;
 use crate::dialect::error_body::Code;
 use crate::dialect::splice::{self, Edit};
@@ -17,11 +19,12 @@ use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
 use crate::ledger::Outcome;
-use crate::measure::{CLIENT_CLOSED_REQUEST, Question};
-use crate::meter::{ContentEncoding, End, Meter, MeterCaps, MeterSettings, Reading};
+use crate::measure::Question;
+use crate::meter::{ContentEncoding, Meter, MeterCaps, MeterSettings};
 use crate::refuse::Refusal;
 use crate::request::{Frame, RequestBody, let_others_first};
-use crate::upstream::{Answer, Call, CallError, OutgoingBody, Upstream};
+use crate::upstream::{Answer, CallError, OutgoingBody, Upstream};
+use departure::Departure;
 
 /// An answer of up to this size that is no stream is collected before its head goes out, so that the head can name its cost.
 const COLLECTED_BYTES: usize = 1024 * 1024;
@@ -439,81 +442,4 @@ fn unanswered(error: &CallError) -> Refusal {
         ),
     }
     .detail(error.to_string())
-}
-
-/// A call whose client may go away before its answer's head: the call is then read on for a while, and settled.
-struct Departure {
-    call: Option<Call>,
-    exchange: Option<Box<Exchange>>,
-}
-
-impl Departure {
-    /// The next call goes to this upstream.
-    fn aim(&mut self, upstream: &Arc<Upstream>, another: bool) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.upstream = Arc::clone(upstream);
-            exchange.entry.upstream = Some(upstream.settings.id.clone());
-            exchange.entry.retries = exchange.entry.retries.saturating_add(u8::from(another));
-        }
-    }
-
-    fn retry(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.entry.retries = exchange.entry.retries.saturating_add(1);
-        }
-    }
-}
-
-impl Drop for Departure {
-    fn drop(&mut self) {
-        let Some(mut exchange) = self.exchange.take() else {
-            return;
-        };
-        let call = self.call.take();
-        exchange.tasks().spawn(async move {
-            let outcome = exchange.abandoned();
-            let Some(mut call) = call else {
-                // Between two tries: the last one failed, and there will be no other.
-                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
-                return;
-            };
-            let time = exchange.drain_after_close();
-            let deadline = tokio::time::Instant::now() + time;
-            exchange.entry.status = CLIENT_CLOSED_REQUEST;
-            let answered = tokio::time::timeout_at(deadline, &mut call).await;
-            let sent = match &answered {
-                Ok(Err(error)) => !error.certainly_not_processed(),
-                _ => call.may_have_been_sent(),
-            };
-            let Ok(Ok(answer)) = answered else {
-                if sent {
-                    exchange.settle(Reading::default(), outcome).done().await;
-                } else {
-                    // Nobody bills what no upstream has seen.
-                    exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
-                }
-                return;
-            };
-            if answer.status().as_u16() >= 400 {
-                exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
-                return;
-            }
-            let mut meter = Meter::new(MeterSettings {
-                endpoint: exchange.question.metered_as(),
-                dialect: exchange.upstream.settings.dialect,
-                event_stream: is_event_stream(answer.headers()),
-                encoding: answer
-                    .headers()
-                    .get(header::CONTENT_ENCODING)
-                    .and_then(|value| {
-                        ContentEncoding::of_header(value.to_str().unwrap_or("unknown"))
-                    }),
-                strip_usage: false,
-                caps: MeterCaps::default(),
-            });
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            let end: End = read_on(answer.into_body(), &mut meter, &mut exchange, left).await;
-            exchange.settle(meter.finish(end), outcome).done().await;
-        });
-    }
 }

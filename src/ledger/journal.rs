@@ -15,6 +15,7 @@
 //! a start after a crash re-reads seconds, not gigabytes.
 
 mod adopt;
+mod pen;
 mod read;
 mod segment;
 
@@ -23,15 +24,13 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::codec;
 use super::entry::Entry;
-use crate::hash::HashMap;
-use crate::ids::RequestId;
 
 pub use adopt::Recovery;
 pub(super) use adopt::{Abandoned, abandoned};
+use pen::{Open, Pen};
 pub(super) use read::{Closed, closed_entries};
 use segment::{RecordKind, Salt, Segment};
 
@@ -119,41 +118,6 @@ pub(super) struct Unwritten {
     pub(super) entry: Option<Box<Entry>>,
 }
 
-/// What writing needs; held for one `write` at a time.
-#[derive(Debug)]
-struct Pen {
-    segment: Segment,
-    /// Files that were finished since the last flush.
-    unsynced: Vec<Arc<File>>,
-    /// Records written so far.
-    written: u64,
-    /// The sync thread sleeps until there is another.
-    awaited: bool,
-    open: HashMap<RequestId, Open>,
-    /// Bytes kept for the closes of open requests.
-    reserved: u64,
-    /// What keeps each file: open begins and closes that are not durable in the store.
-    kept: BTreeMap<u64, Kept>,
-    /// Bytes of finished files that are still there.
-    finished_bytes: u64,
-    /// Encoding buffer.
-    buffer: Vec<u8>,
-    /// Deleted: nothing can be written any more.
-    removed: bool,
-}
-
-#[derive(Debug)]
-struct Open {
-    segment: u64,
-    reserved: u64,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    records: u64,
-    bytes: u64,
-}
-
 impl Journal {
     /// A new file set of this process in `root`, which is made if need be.
     pub(super) fn create(
@@ -178,25 +142,13 @@ impl Journal {
             let parent = parent.unwrap_or(std::path::Path::new("."));
             adopt::sync_directory(parent).map_err(failed)?;
         }
-        let kept = BTreeMap::from([(1, Kept::default())]);
         Ok(Journal {
             directory,
             _lock: lock,
             salt,
             fsync,
             limits,
-            pen: Mutex::new(Pen {
-                segment,
-                unsynced: Vec::new(),
-                written: 0,
-                awaited: false,
-                open: HashMap::default(),
-                reserved: 0,
-                kept,
-                finished_bytes: 0,
-                buffer: Vec::with_capacity(1024),
-                removed: false,
-            }),
+            pen: Mutex::new(Pen::new(segment)),
             news: Condvar::new(),
             synced: Mutex::new(0),
             failing: AtomicBool::new(false),
@@ -327,14 +279,7 @@ impl Journal {
     fn rotate(&self, pen: &mut Pen, bytes: u64) -> io::Result<()> {
         let room = (pen.reserved + bytes).div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
         let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
-        pen.kept.insert(next.number(), Kept::default());
-        let finished = std::mem::replace(&mut pen.segment, next);
-        let bytes = finished.end();
-        if let Some(kept) = pen.kept.get_mut(&finished.number()) {
-            kept.bytes = bytes;
-        }
-        pen.finished_bytes += bytes;
-        pen.unsynced.push(finished.finish());
+        pen.turn_to(next);
         Ok(())
     }
 
@@ -447,23 +392,7 @@ impl Journal {
         counts: &BTreeMap<u64, u64>,
     ) -> Result<(), JournalError> {
         let mut pen = self.pen();
-        for (segment, count) in counts {
-            if let Some(kept) = pen.kept.get_mut(segment) {
-                kept.records = kept.records.saturating_sub(*count);
-            }
-        }
-        let current = pen.segment.number();
-        let free: Vec<u64> = pen
-            .kept
-            .iter()
-            .filter(|(number, kept)| **number < current && kept.records == 0)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in &free {
-            if let Some(kept) = pen.kept.remove(number) {
-                pen.finished_bytes -= kept.bytes;
-            }
-        }
+        let free = pen.release(counts);
         pen.buffer.clear();
         segment::frame_mark(&mut pen.buffer, self.salt, applied);
         let bytes = pen.buffer.len() as u64;
@@ -495,57 +424,13 @@ impl Journal {
     /// Deletes the whole file set if nothing in it is needed: the end of an orderly process.
     pub(super) fn remove_if_done(&self) -> bool {
         let mut pen = self.pen();
-        let done = pen.open.is_empty() && pen.kept.values().all(|kept| kept.records == 0);
-        pen.removed = done && adopt::remove(&self.directory).is_ok();
+        pen.removed = pen.is_done() && adopt::remove(&self.directory).is_ok();
         pen.removed
     }
 
     fn pen(&self) -> MutexGuard<'_, Pen> {
         // A panic while the pen is held leaves at most a record that was not counted: its bytes are written over.
         self.pen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pen {
-    /// Frames the entry in the buffer and returns the record's size.
-    fn encode(&mut self, salt: Salt, kind: RecordKind, entry: &Entry) -> Result<u64, JournalError> {
-        self.buffer.clear();
-        segment::frame(&mut self.buffer, salt, kind, |out| {
-            codec::encode(entry, out)
-        });
-        if self.buffer.len() > ENTRY_BYTES_MAX {
-            let bytes = self.buffer.len();
-            self.buffer = Vec::with_capacity(1024);
-            return Err(JournalError::TooLarge(bytes));
-        }
-        Ok(self.buffer.len() as u64)
-    }
-
-    fn position(&self) -> Position {
-        Position {
-            segment: self.segment.number(),
-            offset: self.segment.end(),
-        }
-    }
-
-    fn keep(&mut self, segment: u64) {
-        self.kept.entry(segment).or_default().records += 1;
-    }
-
-    fn forget(&mut self, open: &Open) {
-        self.reserved -= open.reserved;
-        if let Some(kept) = self.kept.get_mut(&open.segment) {
-            kept.records = kept.records.saturating_sub(1);
-        }
-    }
-
-    /// Puts back what a failed close took out.
-    fn reopen(&mut self, id: RequestId, open: Option<Open>) {
-        if let Some(open) = open {
-            self.reserved += open.reserved;
-            self.keep(open.segment);
-            self.open.insert(id, open);
-        }
     }
 }
 

@@ -1,0 +1,152 @@
+//! What is known while records are written: the current file, what is open, and what keeps each file.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use super::segment::{self, RecordKind, Salt, Segment};
+use super::{ENTRY_BYTES_MAX, JournalError, Position};
+use crate::hash::HashMap;
+use crate::ids::RequestId;
+use crate::ledger::codec;
+use crate::ledger::entry::Entry;
+
+/// What writing needs; held for one `write` at a time.
+#[derive(Debug)]
+pub(super) struct Pen {
+    pub(super) segment: Segment,
+    /// Files that were finished since the last flush.
+    pub(super) unsynced: Vec<Arc<File>>,
+    /// Records written so far.
+    pub(super) written: u64,
+    /// The sync thread sleeps until there is another.
+    pub(super) awaited: bool,
+    pub(super) open: HashMap<RequestId, Open>,
+    /// Bytes kept for the closes of open requests.
+    pub(super) reserved: u64,
+    /// What keeps each file: open begins and closes that are not durable in the store.
+    kept: BTreeMap<u64, Kept>,
+    /// Bytes of finished files that are still there.
+    pub(super) finished_bytes: u64,
+    /// Encoding buffer.
+    pub(super) buffer: Vec<u8>,
+    /// Deleted: nothing can be written any more.
+    pub(super) removed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) segment: u64,
+    pub(super) reserved: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    records: u64,
+    bytes: u64,
+}
+
+impl Pen {
+    /// Writes into this first file of a journal.
+    pub(super) fn new(segment: Segment) -> Pen {
+        let kept = BTreeMap::from([(segment.number(), Kept::default())]);
+        Pen {
+            segment,
+            unsynced: Vec::new(),
+            written: 0,
+            awaited: false,
+            open: HashMap::default(),
+            reserved: 0,
+            kept,
+            finished_bytes: 0,
+            buffer: Vec::with_capacity(1024),
+            removed: false,
+        }
+    }
+
+    /// Finishes the current file and goes on in this one.
+    pub(super) fn turn_to(&mut self, next: Segment) {
+        self.kept.insert(next.number(), Kept::default());
+        let finished = std::mem::replace(&mut self.segment, next);
+        let bytes = finished.end();
+        if let Some(kept) = self.kept.get_mut(&finished.number()) {
+            kept.bytes = bytes;
+        }
+        self.finished_bytes += bytes;
+        self.unsynced.push(finished.finish());
+    }
+
+    /// Frames the entry in the buffer and returns the record's size.
+    pub(super) fn encode(
+        &mut self,
+        salt: Salt,
+        kind: RecordKind,
+        entry: &Entry,
+    ) -> Result<u64, JournalError> {
+        self.buffer.clear();
+        segment::frame(&mut self.buffer, salt, kind, |out| {
+            codec::encode(entry, out)
+        });
+        if self.buffer.len() > ENTRY_BYTES_MAX {
+            let bytes = self.buffer.len();
+            self.buffer = Vec::with_capacity(1024);
+            return Err(JournalError::TooLarge(bytes));
+        }
+        Ok(self.buffer.len() as u64)
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position {
+            segment: self.segment.number(),
+            offset: self.segment.end(),
+        }
+    }
+
+    pub(super) fn keep(&mut self, segment: u64) {
+        self.kept.entry(segment).or_default().records += 1;
+    }
+
+    pub(super) fn forget(&mut self, open: &Open) {
+        self.reserved -= open.reserved;
+        if let Some(kept) = self.kept.get_mut(&open.segment) {
+            kept.records = kept.records.saturating_sub(1);
+        }
+    }
+
+    /// Puts back what a failed close took out.
+    pub(super) fn reopen(&mut self, id: RequestId, open: Option<Open>) {
+        if let Some(open) = open {
+            self.reserved += open.reserved;
+            self.keep(open.segment);
+            self.open.insert(id, open);
+        }
+    }
+
+    /// So many more closes in each file are durable in the store. Returns the finished files that nothing keeps any more;
+    /// they are no longer counted.
+    pub(super) fn release(&mut self, counts: &BTreeMap<u64, u64>) -> Vec<u64> {
+        for (segment, count) in counts {
+            if let Some(kept) = self.kept.get_mut(segment) {
+                kept.records = kept.records.saturating_sub(*count);
+            }
+        }
+        let current = self.segment.number();
+        let free: Vec<u64> = self
+            .kept
+            .iter()
+            .filter(|(number, kept)| **number < current && kept.records == 0)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &free {
+            if let Some(kept) = self.kept.remove(number) {
+                self.finished_bytes -= kept.bytes;
+            }
+        }
+        free
+    }
+
+    /// Whether no request is open and every close is durable in the store.
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty() && self.kept.values().all(|kept| kept.records == 0)
+    }
+}
