@@ -37,6 +37,8 @@ pub struct Report {
     iterations: Vec<(Option<ModelName>, Figures)>,
     /// The figures seen are the bill, not a state on the way to it.
     settled: bool,
+    /// Output has come since they were seen.
+    outgrown: bool,
     complete: bool,
     queued: bool,
     background: bool,
@@ -44,6 +46,8 @@ pub struct Report {
     absurd: bool,
     served_model: Option<ModelName>,
     service_tier: Option<Box<str>>,
+    /// Anthropic's fast mode.
+    fast: bool,
     response_id: Option<Box<str>>,
     web_searches: u64,
     failed: Option<String>,
@@ -75,6 +79,7 @@ impl Report {
             figures: None,
             iterations: Vec::new(),
             settled: false,
+            outgrown: false,
             complete: false,
             queued: false,
             background: false,
@@ -82,6 +87,7 @@ impl Report {
             absurd: false,
             served_model: None,
             service_tier: None,
+            fast: false,
             response_id: None,
             web_searches: 0,
             failed: None,
@@ -121,6 +127,7 @@ impl Report {
             && let Some((piece, text, traces)) = repeat.read(data)
         {
             self.collector.another(piece, text);
+            self.outgrown |= self.collector.take_grew();
             return traces;
         }
         let mut traces = self.object(&data, Place::Event);
@@ -173,13 +180,18 @@ impl Report {
             None => (None, Vec::new()),
         };
         let usage_final = usage.is_some()
+            && !self.outgrown
             && (self.settled || (end == End::Complete && self.habit != Habit::Messages));
         Reading {
             usage,
             usage_final,
             parts,
             served_model: self.served_model,
-            service_tier: self.service_tier,
+            // It has prices of its own, beside those of the service tiers.
+            service_tier: match self.fast {
+                true => Some("fast".into()),
+                false => self.service_tier,
+            },
             response_id: self.response_id,
             queued: self.queued,
             background: self.background,
@@ -201,6 +213,7 @@ impl Report {
         let mut found = Found::default();
         let mut finished = false;
         let mut has_choices = false;
+        let mut choice_usage = None;
         if place == Place::Event {
             self.collector.begin_event();
         }
@@ -210,10 +223,12 @@ impl Report {
                 walk.value_by(|walk| {
                     walk.elements(|walk| {
                         has_choices = true;
-                        finished |= match walk.is_at(b'{') {
-                            true => self.collector.choice(walk)?,
-                            false => walk.value().map(|_| false)?,
-                        };
+                        if !walk.is_at(b'{') {
+                            return walk.value().map(drop);
+                        }
+                        let chosen = self.collector.choice(walk)?;
+                        finished |= chosen.finished;
+                        choice_usage = chosen.usage.or(choice_usage);
                         Some(())
                     })
                 })?
@@ -248,7 +263,7 @@ impl Report {
         }
         let reports_usage = found.usage.is_some_and(|usage| self.usage(usage));
         let mut has_usage = reports_usage;
-        for usage in [found.usage_metadata, found.x_groq_usage] {
+        for usage in [found.usage_metadata, found.x_groq_usage, choice_usage] {
             has_usage |= usage.is_some_and(|usage| self.usage(usage));
         }
         // The text of a whole answer that reports its usage is never counted.
@@ -256,12 +271,14 @@ impl Report {
         if let Some(choices) = found.choices.filter(|_| counts_text) {
             each_element(choices, |choice| {
                 has_choices = true;
-                finished |= self
-                    .collector
-                    .choice(&mut Walk::new(choice))
-                    .unwrap_or(false);
+                let chosen = self.collector.choice(&mut Walk::new(choice));
+                let chosen = chosen.unwrap_or_default();
+                finished |= chosen.finished;
+                has_usage |= chosen.usage.is_some_and(|usage| self.usage(usage));
             });
         }
+        let grew = self.collector.take_grew();
+        self.outgrown = !has_usage && (self.outgrown || grew);
         if has_usage && (finished || !has_choices) && self.habit != Habit::Messages {
             self.settled = true;
         }
@@ -272,7 +289,11 @@ impl Report {
         }
         let traces = found.traces(json, *whole, reports_usage);
         if place == Place::Event {
-            let mere_text = *whole && !finished && kind != "error" && found.is_mere_text();
+            let mere_text = *whole
+                && !finished
+                && kind != "error"
+                && choice_usage.is_none_or(|usage| usage == "null")
+                && found.is_mere_text();
             match self.collector.only_piece().filter(|_| mere_text) {
                 Some(piece) => {
                     let repeat = self.repeat.get_or_insert_default();
@@ -383,9 +404,8 @@ impl Report {
     fn usage(&mut self, object: &str) -> bool {
         let (later, beside) = Figures::read(object);
         self.tier(beside.service_tier);
-        if beside.speed == Some("\"fast\"") {
-            // Anthropic's fast mode has prices of its own, beside its service tiers.
-            self.service_tier = Some("fast".into());
+        if let Some(speed) = beside.speed.and_then(text) {
+            self.fast = speed == "fast";
         }
         self.absurd |= later.is_absurd();
         if !later.is_report() {

@@ -28,6 +28,10 @@ pub(super) struct Figures {
     audio_input: Option<u64>,
     image_input: Option<u64>,
     reasoning: Option<u64>,
+    /// Reasoning that is no detail of the output: where it is more than all of that, it stands beside it.
+    reasoning_at_top: Option<u64>,
+    /// What a search found and the model read.
+    citations: Option<u64>,
     /// Gemini's own API: thoughts are never inside the candidates, nor tool use inside the prompt.
     thoughts: Option<u64>,
     tool_input: Option<u64>,
@@ -110,8 +114,9 @@ impl Figures {
             "cacheDetails" | "cache_details" => {
                 each_element(value, |detail| self.bedrock_detail(detail));
             }
-            // Perplexity.
-            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning),
+            // Perplexity: neither is inside the totals.
+            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning_at_top),
+            "citation_tokens" => self.take(value, |f| &mut f.citations),
             "num_search_queries" => self.take(value, |f| &mut f.web_searches),
             "thoughtsTokenCount" => self.take(value, |f| &mut f.thoughts),
             "toolUsePromptTokenCount" => self.take(value, |f| &mut f.tool_input),
@@ -129,10 +134,11 @@ impl Figures {
     fn input_detail(&mut self, name: &str, value: &str) {
         match name {
             "cached_tokens" => self.take(value, |f| &mut f.read_inside),
-            "cache_write_tokens" | "cache_creation_tokens" => {
+            // OpenAI; OpenRouter; Alibaba's Qwen.
+            "cache_write_tokens" | "cache_creation_tokens" | "cache_creation_input_tokens" => {
                 self.take(value, |f| &mut f.write_inside);
             }
-            "cache_creation_token_details" => self.lifetimes(value),
+            "cache_creation_token_details" | "cache_creation" => self.lifetimes(value),
             "audio_tokens" => self.take(value, |f| &mut f.audio_input),
             "image_tokens" => self.take(value, |f| &mut f.image_input),
             _ => {}
@@ -141,7 +147,7 @@ impl Figures {
 
     fn output_detail(&mut self, name: &str, value: &str) {
         match name {
-            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning),
+            "reasoning_tokens" | "thinking_tokens" => self.take(value, |f| &mut f.reasoning),
             "audio_tokens" => self.take(value, |f| &mut f.audio_output),
             "image_tokens" => self.take(value, |f| &mut f.image_output),
             _ => {}
@@ -209,13 +215,7 @@ impl Figures {
     /// A later report that moves input from one of Anthropic's classes to another (first all of it as `input_tokens`, at
     /// the end split into input and cache) replaces those classes together: class by class the larger would count twice.
     pub(super) fn merge(&mut self, later: Figures) {
-        let classes =
-            |figures: &Figures| [figures.input, figures.read_beside, figures.write_beside];
-        let sum = |classes: [Option<u64>; 3]| classes.into_iter().flatten().sum::<u64>();
-        let (before, after) = (classes(self), classes(&later));
-        let one_is_smaller =
-            std::iter::zip(before, after).any(|(before, after)| after.is_some() && after < before);
-        let is_resplit = one_is_smaller && sum(after) > 0 && sum(after) >= sum(before);
+        let is_resplit = self.is_resplit(&later);
         let larger = |a: Option<u64>, b: Option<u64>| a.max(b);
         *self = Figures {
             prompt: larger(self.prompt, later.prompt),
@@ -232,6 +232,8 @@ impl Figures {
             audio_input: larger(self.audio_input, later.audio_input),
             image_input: larger(self.image_input, later.image_input),
             reasoning: larger(self.reasoning, later.reasoning),
+            reasoning_at_top: larger(self.reasoning_at_top, later.reasoning_at_top),
+            citations: larger(self.citations, later.citations),
             thoughts: larger(self.thoughts, later.thoughts),
             tool_input: larger(self.tool_input, later.tool_input),
             audio_output: larger(self.audio_output, later.audio_output),
@@ -240,11 +242,32 @@ impl Figures {
             absurd: self.absurd || later.absurd,
         };
         if is_resplit {
-            let [input, read, write] = after;
-            self.input = input.or(self.input);
-            self.read_beside = read.or(self.read_beside);
-            self.write_beside = write.or(self.write_beside);
+            self.read_beside = later.read_beside.or(self.read_beside);
+            self.write_beside = later.write_beside.or(self.write_beside);
+            let split = later.write_5m.or(later.write_1h);
+            if split.is_some() || later.write_beside == Some(0) {
+                (self.write_5m, self.write_1h) = (later.write_5m, later.write_1h);
+            }
+            // Where no input is named, all that was input before is cache now.
+            self.input = later.input.or(Some(0));
         }
+    }
+
+    /// Whether a later report divides the same input among Anthropic's classes anew.
+    fn is_resplit(&self, later: &Figures) -> bool {
+        let classes =
+            |figures: &Figures| [figures.input, figures.read_beside, figures.write_beside];
+        let sum = |classes: [Option<u64>; 3]| classes.into_iter().flatten().sum::<u64>();
+        let (before, after) = (classes(self), classes(later));
+        let is_no_smaller = sum(after) > 0 && sum(after) >= sum(before);
+        let cache = |[_, read, write]: [Option<u64>; 3]| sum([None, read, write]);
+        if cache(before) == 0 && cache(after) > 0 {
+            // An estimate that knew of no cache came first: the second figures may well be smaller together.
+            return is_no_smaller || later.input.is_some_and(|input| input > 0);
+        }
+        let one_is_smaller =
+            std::iter::zip(before, after).any(|(before, after)| after.is_some() && after < before);
+        one_is_smaller && is_no_smaller
     }
 
     /// Totals that contain their parts.
@@ -277,14 +300,15 @@ impl Figures {
     fn totals(&self, habit: Habit, read: u64, write: u64) -> Totals {
         let given = |field: Option<u64>| field.unwrap_or(0);
         let output = given(self.output);
-        let reasoning = given(self.reasoning);
+        let reasoning = given(self.reasoning.max(self.reasoning_at_top));
         let cache_is_beside = given(self.prompt) == 0
             && self.read_beside.or(self.write_beside).is_some()
             && (habit == Habit::Messages || self.total != Some(given(self.input) + output));
         if habit == Habit::Messages || cache_is_beside {
-            let input = given(self.input).max(given(self.prompt));
+            // `prompt_tokens`, where a server reports both, contains its cache everywhere.
+            let input = given(self.input) + read + write;
             return Totals {
-                input: input + read + write,
+                input: input.max(given(self.prompt)),
                 output,
                 reasoning,
             };
@@ -294,9 +318,10 @@ impl Figures {
             let total = self.total?;
             Some(total.saturating_sub(output))
         });
+        let beside = self.reasoning_at_top.filter(|tokens| *tokens > output);
         let mut totals = Totals {
-            input: given(input) + given(self.tool_input),
-            output: output + given(self.thoughts),
+            input: given(input) + given(self.tool_input) + given(self.citations),
+            output: output + given(self.thoughts) + given(beside),
             reasoning: reasoning.max(given(self.thoughts)),
         };
         let seen = totals.input + totals.output;

@@ -61,7 +61,17 @@ pub(super) struct Collector {
     tool_numbers: Vec<Vec<u64>>,
     bytes_left: usize,
     first_seen: bool,
+    grew: bool,
     pieces: Pieces,
+}
+
+/// What an element of `choices` says beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chosen<'a> {
+    /// Whether the choice is finished.
+    pub(super) finished: bool,
+    /// Moonshot's Kimi reports here. A raw JSON value.
+    pub(super) usage: Option<&'a str>,
 }
 
 /// The pieces of text that an event had.
@@ -146,6 +156,7 @@ impl Collector {
             tool_numbers: Vec::new(),
             bytes_left: bytes_max,
             first_seen: false,
+            grew: false,
             pieces: Pieces::None,
         }
     }
@@ -173,11 +184,16 @@ impl Collector {
         self.first_seen
     }
 
+    /// Whether any has come since this was asked last.
+    pub(super) fn take_grew(&mut self) -> bool {
+        std::mem::take(&mut self.grew)
+    }
+
     /// One element of `choices`, at which `walk` stands: a whole choice or a piece of one, of a chat or a legacy
-    /// completion. Returns whether the choice is finished.
-    pub(super) fn choice(&mut self, walk: &mut Walk<'_>) -> Option<bool> {
+    /// completion.
+    pub(super) fn choice<'a>(&mut self, walk: &mut Walk<'a>) -> Option<Chosen<'a>> {
         let mut index = 0;
-        let mut finished = false;
+        let mut chosen = Chosen::default();
         let mut message = Message::default();
         let mut legacy = None;
         walk.members(|name, walk| {
@@ -185,7 +201,8 @@ impl Collector {
                 "delta" | "message" if walk.is_at(b'{') => message = Message::read(walk)?,
                 "index" => index = walk.value()?.parse().unwrap_or(0),
                 "text" => legacy = Some(walk.value()?),
-                "finish_reason" => finished = walk.value()? != "null",
+                "finish_reason" => chosen.finished = walk.value()? != "null",
+                "usage" => chosen.usage = Some(walk.value()?),
                 _ => {
                     walk.value()?;
                 }
@@ -196,7 +213,7 @@ impl Collector {
             self.take(index, Kind::Text, text);
         }
         self.message(index, &message);
-        Some(finished)
+        Some(chosen)
     }
 
     fn message(&mut self, choice: usize, message: &Message<'_>) {
@@ -335,6 +352,7 @@ impl Collector {
             return;
         }
         self.first_seen = true;
+        self.grew = true;
         let kept = piece.floor_char_boundary(self.bytes_left.min(piece.len()));
         self.bytes_left -= kept;
         self.output.dropped_bytes += (piece.len() - kept) as u64;

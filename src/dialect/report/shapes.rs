@@ -136,6 +136,51 @@ mod openai {
     }
 
     #[test]
+    fn output_that_comes_after_a_report_is_not_in_it() {
+        let delta = r#"{"type":"response.output_text.delta","output_index":0,"delta":"Hello"}"#;
+        for (usage, event) in [
+            (
+                r#"{"input_tokens":0,"output_tokens":0,"total_tokens":0}"#,
+                "created",
+            ),
+            (
+                r#"{"input_tokens":11,"output_tokens":2,"total_tokens":13}"#,
+                "in_progress",
+            ),
+        ] {
+            let began = format!(r#"{{"type":"response.{event}","response":{{"usage":{usage}}}}}"#);
+            let failed = r#"{"type":"response.failed","response":{"usage":null}}"#;
+            for (events, end) in [
+                (vec![&*began, delta, delta], End::Aborted),
+                (vec![&*began, delta, delta], End::Complete),
+                (vec![&*began, delta, failed], End::Complete),
+            ] {
+                let reading = stream(Endpoint::Responses, &events, end);
+                assert!(!reading.usage_final && !reading.output.is_empty());
+            }
+        }
+        let placeholder =
+            r#"{"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":0,"total_tokens":8}}"#;
+        let text = |index: u8, rest: &str| {
+            format!(r#"{{"choices":[{{"index":{index},"delta":{{"content":"Hi"}}{rest}}}]}}"#)
+        };
+        let report = r#"{"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":3}}"#;
+        let (first, second) = (text(0, r#","finish_reason":"stop""#), text(1, ""));
+        let is_final =
+            |events: &[&str], end| stream(Endpoint::ChatCompletions, events, end).usage_final;
+        assert!(!is_final(&[placeholder, &first, &second], End::Aborted));
+        assert!(!is_final(
+            &[placeholder, &first, &second, &second],
+            End::Complete
+        ));
+        assert!(!is_final(&[&first, report, &second], End::Aborted));
+        assert!(is_final(
+            &[placeholder, &second, &first, report],
+            End::Aborted
+        ));
+    }
+
+    #[test]
     fn a_failed_response_reports_nothing_but_its_error() {
         let failed = r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"no luck"},"usage":null}}"#;
         let reading = stream(Endpoint::Responses, &[failed], End::Complete);
@@ -325,6 +370,39 @@ mod compatible {
     }
 
     #[test]
+    fn perplexity_keeps_reasoning_and_citations_outside() {
+        let usage = r#"{"prompt_tokens":33,"completion_tokens":11395,"total_tokens":11428,"citation_tokens":19028,"num_search_queries":21,"reasoning_tokens":193947}"#;
+        let others = [(REASONING, 193947), ("web_search_requests", 21)];
+        is(chat(usage), 19061, 205342, &others);
+    }
+
+    #[test]
+    fn kimi_reports_within_its_choice() {
+        let usage = r#""usage":{"prompt_tokens":1336,"completion_tokens":31,"total_tokens":1367,"cached_tokens":1280}"#;
+        let text = r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null,"usage":null}]}"#;
+        let last =
+            format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop",{usage}}}]}}"#);
+        let without_cache = r#"{"choices":[],"usage":{"prompt_tokens":1336,"completion_tokens":31,"total_tokens":1367}}"#;
+        for events in [
+            &[text, text, &last][..],
+            &[text, &last, without_cache, "[DONE]"],
+        ] {
+            let reading = stream(Endpoint::ChatCompletions, events, End::Aborted);
+            is(reading.usage.unwrap(), 1336, 31, &[(READ, 1280)]);
+            assert!(reading.usage_final);
+        }
+        let body = format!(r#"{{"choices":[{{"index":0,"message":{{"content":"Hi"}},{usage}}}]}}"#);
+        let reading = json(Endpoint::ChatCompletions, &body);
+        is(reading.usage.unwrap(), 1336, 31, &[(READ, 1280)]);
+    }
+
+    #[test]
+    fn qwen_names_cache_writes_among_the_details() {
+        let usage = r#"{"prompt_tokens":1700,"completion_tokens":5,"total_tokens":1705,"prompt_tokens_details":{"cached_tokens":0,"cache_creation_input_tokens":1605,"cache_creation":{"ephemeral_1h_input_tokens":5}}}"#;
+        is(chat(usage), 1700, 5, &[(WRITE, 1605), (WRITE_1H, 5)]);
+    }
+
+    #[test]
     fn openrouter_may_report_more_reasoning_than_output() {
         let event = r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}],"error":{"code":502,"message":"gone"},
             "usage":{"prompt_tokens":5,"completion_tokens":10,"total_tokens":15,"completion_tokens_details":{"reasoning_tokens":11},"cost":0}}"#;
@@ -461,6 +539,50 @@ mod anthropic {
     }
 
     #[test]
+    fn an_estimate_that_knew_of_no_cache_is_replaced_by_the_figures_that_do() {
+        let reported = |start: &str, delta: &str| {
+            let start = format!(r#"{{"type":"message_start","message":{{"usage":{start}}}}}"#);
+            let delta = format!(r#"{{"type":"message_delta","delta":{{}},"usage":{delta}}}"#);
+            let events = [&*start, TEXT, &delta, r#"{"type":"message_stop"}"#];
+            stream(Endpoint::Messages, &events, End::Complete)
+                .usage
+                .unwrap()
+        };
+        // Kimi: `prompt_tokens` contains what stands apart under Anthropic's names.
+        let kimi = reported(
+            r#"{"input_tokens":173306,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}"#,
+            r#"{"input_tokens":250,"cache_read_input_tokens":173056,"prompt_tokens":173306,"output_tokens":9}"#,
+        );
+        is(kimi, 173306, 9, &[(READ, 173056)]);
+        // Qwen: the estimate was larger.
+        let qwen = reported(
+            r#"{"input_tokens":8854,"output_tokens":1}"#,
+            r#"{"input_tokens":18,"cache_read_input_tokens":8831,"output_tokens":9}"#,
+        );
+        is(qwen, 8849, 9, &[(READ, 8831)]);
+        // The second report names the cache only.
+        let cache_only = reported(
+            r#"{"input_tokens":3602,"output_tokens":1}"#,
+            r#"{"cache_read_input_tokens":3604,"cache_creation_input_tokens":0,"output_tokens":9}"#,
+        );
+        is(cache_only, 3604, 9, &[(READ, 3604)]);
+        // A write that turned out to be a read has no lifetime either.
+        let read = reported(
+            r#"{"input_tokens":10,"cache_creation_input_tokens":1000,"cache_creation":{"ephemeral_1h_input_tokens":1000},"output_tokens":1}"#,
+            r#"{"input_tokens":10,"cache_creation_input_tokens":0,"cache_read_input_tokens":1000,"output_tokens":9}"#,
+        );
+        is(read, 1010, 9, &[(READ, 1000)]);
+    }
+
+    #[test]
+    fn thinking_is_a_detail_of_the_output() {
+        let usage = messages(
+            r#"{"input_tokens":5,"output_tokens":25848,"output_tokens_details":{"thinking_tokens":25636}}"#,
+        );
+        is(usage, 5, 25848, &[(REASONING, 25636)]);
+    }
+
+    #[test]
     fn a_stream_that_broke_off_has_its_input_but_not_its_bill() {
         let reading = stream(Endpoint::Messages, &[START, TEXT], End::Aborted);
         assert_eq!(reading.usage.unwrap().input_tokens, 48);
@@ -509,6 +631,11 @@ mod anthropic {
             json(Endpoint::Messages, body).service_tier.as_deref(),
             Some("fast")
         );
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":1,"speed":"fast"}}}"#;
+        let delta =
+            r#"{"type":"message_delta","usage":{"output_tokens":9,"service_tier":"standard"}}"#;
+        let reading = stream(Endpoint::Messages, &[start, delta], End::Complete);
+        assert_eq!(reading.service_tier.as_deref(), Some("fast"));
     }
 
     #[test]
