@@ -362,7 +362,8 @@ async fn pass(
     let (mut head, body) = answer.into_parts();
     exchange.entry.status = head.status.as_u16();
     headers::for_client(&mut head.headers);
-    let event_stream = is_event_stream(&head.headers);
+    let is_due = exchange.question.ask.stream && head.status.is_success();
+    let event_stream = is_event_stream(&head.headers, is_due);
     let encoding = head
         .headers
         .get(header::CONTENT_ENCODING)
@@ -402,16 +403,18 @@ async fn pass(
     (response, settled)
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            value
-                .trim_start()
-                .get(..17)
-                .is_some_and(|start| start.eq_ignore_ascii_case("text/event-stream"))
-        })
+/// Whether an answer is an event stream: it says so, or a stream is due and it says nothing better. (Some servers call
+/// their streams `text/plain`, or nothing.)
+fn is_event_stream(headers: &HeaderMap, is_due: bool) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let is = |wanted: &str| {
+        content_type
+            .and_then(|value| value.trim_start().get(..wanted.len()))
+            .is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+    };
+    let is_vague = content_type.is_none() || is("text/plain") || is("application/octet-stream");
+    is("text/event-stream") || (is_due && is_vague)
 }
 
 /// A status that says "not now" before anything was done, so that another try or another upstream may answer.

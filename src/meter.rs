@@ -32,7 +32,7 @@ pub struct MeterSettings {
     pub endpoint: Endpoint,
     /// How the upstream speaks.
     pub dialect: Dialect,
-    /// Whether the answer's content type is `text/event-stream`, whatever was asked for.
+    /// Whether the answer is an event stream by its head. One that turns out to be a JSON object is read as that.
     pub event_stream: bool,
     /// The answer's content encoding.
     pub encoding: Option<ContentEncoding>,

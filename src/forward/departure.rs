@@ -71,7 +71,7 @@ impl Drop for Departure {
             let mut meter = Meter::new(MeterSettings {
                 endpoint: exchange.question.metered_as(),
                 dialect: exchange.upstream.settings.dialect,
-                event_stream: is_event_stream(answer.headers()),
+                event_stream: is_event_stream(answer.headers(), exchange.question.ask.stream),
                 encoding: answer
                     .headers()
                     .get(header::CONTENT_ENCODING)

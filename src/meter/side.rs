@@ -10,6 +10,9 @@ use crate::dialect::report::{End, Reading, Report};
 pub(super) struct Side {
     report: Report,
     shape: Shape,
+    /// What is called an event stream may be a JSON body all the same: known once its first byte has come.
+    is_sure: bool,
+    body_bytes_max: usize,
 }
 
 enum Shape {
@@ -26,7 +29,20 @@ impl Side {
             } else {
                 Shape::Body(Body::new(caps.body_bytes))
             },
+            is_sure: !event_stream,
+            body_bytes_max: caps.body_bytes,
         }
+    }
+
+    /// Looks at the first byte: no line of an event stream begins with a brace.
+    fn look(&mut self, bytes: &[u8]) {
+        let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+            return;
+        };
+        if *first == b'{' {
+            self.shape = Shape::Body(Body::new(self.body_bytes_max));
+        }
+        self.is_sure = true;
     }
 
     pub(super) fn report(&self) -> &Report {
@@ -39,6 +55,9 @@ impl Side {
 
     /// Takes bytes that stay where they are.
     pub(super) fn push(&mut self, chunk: &Bytes) {
+        if !self.is_sure {
+            self.look(chunk);
+        }
         match &mut self.shape {
             Shape::Events(events) => {
                 let report = &mut self.report;
@@ -52,6 +71,9 @@ impl Side {
 
     /// Takes bytes that are gone afterwards.
     pub(super) fn push_copy(&mut self, bytes: &[u8]) {
+        if !self.is_sure {
+            self.look(bytes);
+        }
         match &mut self.shape {
             Shape::Events(events) => {
                 let report = &mut self.report;
@@ -63,8 +85,11 @@ impl Side {
         }
     }
 
-    /// The parts, for one who has to decide about each event; `None` for a body.
-    pub(super) fn events(&mut self) -> Option<(&mut EventStream, &mut Report)> {
+    /// The parts, for one who has to decide about each event of this chunk; `None` for a body.
+    pub(super) fn events_of(&mut self, chunk: &[u8]) -> Option<(&mut EventStream, &mut Report)> {
+        if !self.is_sure {
+            self.look(chunk);
+        }
         match &mut self.shape {
             Shape::Events(events) => Some((events, &mut self.report)),
             Shape::Body(_) => None,

@@ -19,9 +19,14 @@ pub(super) struct Strip {
 impl Strip {
     /// Takes a chunk, lets the side view read it, and returns what to pass on.
     pub(super) fn push(&mut self, chunk: Bytes, side: &mut Side) -> Bytes {
-        let Some((events, report)) = side.events() else {
+        let Some((events, report)) = side.events_of(&chunk) else {
             side.push(&chunk);
-            return chunk;
+            if self.held.is_empty() {
+                return chunk;
+            }
+            // Space in front of what turned out to be a JSON body.
+            self.held.extend_from_slice(&chunk);
+            return self.held.split().freeze();
         };
         let mut passed = Passed::new(&chunk);
         let mut from = 0;
@@ -74,7 +79,7 @@ impl Strip {
     /// The stream is over: what was held back, if it is not ours to drop.
     pub(super) fn finish(&mut self, side: &mut Side) -> Bytes {
         let mut kept = self.held.split().freeze();
-        if let Some((events, report)) = side.events() {
+        if let Some((events, report)) = side.events_of(&[]) {
             events.finish(|event| match report.event(event.name, event.data) {
                 Traces {
                     is_usage_chunk: true,

@@ -142,6 +142,21 @@ pub(super) fn read_whole(
     (passed, meter.finish(End::Complete))
 }
 
+#[test]
+fn a_json_object_that_is_called_an_event_stream_is_read_as_what_it_is() {
+    let body = "\n {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}";
+    let body = Bytes::from(body);
+    for size in [1, 4, usize::MAX] {
+        for strip_usage in [false, true] {
+            let (passed, reading) =
+                read_whole(&Endpoint::ChatCompletions, &body, size, strip_usage);
+            assert_eq!(passed, body);
+            assert_eq!(reading.usage.unwrap().input_tokens, 5);
+            assert!(reading.usage_final);
+        }
+    }
+}
+
 fn strip(pieces: &[&str]) -> Vec<String> {
     let mut meter = stripping();
     let mut passed: Vec<String> = pieces

@@ -64,6 +64,35 @@ async fn an_answer_names_its_request_and_its_exact_cost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_asked_for_is_metered_whatever_it_is_called() {
+    let upstream = Upstream::start(|asked| {
+        let usage = asked.asks_usage().then_some((800, 900));
+        let mut reply = Reply::events(chat_chunks(&["Hel", "lo"], usage));
+        reply.headers.clear();
+        match asked.header("x-called") {
+            Some(name) => reply.header("content-type", name),
+            None => reply,
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = CHAT.replacen('{', "{\"stream\":true,", 1);
+    for called in [&[("x-called", "text/plain; charset=utf-8")][..], &[]] {
+        let answer = gateway
+            .client()
+            .post_with("/v1/chat/completions", body.clone(), called)
+            .await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().contains("lo") && !answer.text().contains("usage"));
+    }
+    for entry in gateway.ledger_of(2).await {
+        assert_eq!(entry["usage_source"], "reported");
+        assert_eq!(entry["usage"]["input_tokens"], 800);
+        assert_eq!(entry["usage"]["output_tokens"], 900);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_did_not_ask_for_usage_never_sees_it_and_one_that_did_sees_it_once() {
     let upstream = Upstream::start(|asked| {
         let usage = asked.asks_usage().then_some((7, 2));
