@@ -413,7 +413,10 @@ impl Passing {
                     None => SizeHint::default(),
                 }
             }
-            None if self.trailers.is_none() => SizeHint::with_exact(self.ready.len() as u64),
+            // Of an answer that broke off no length may be promised: the client would take what there is for all of it.
+            None if self.trailers.is_none() && !matches!(self.ended, Some(Err(_))) => {
+                SizeHint::with_exact(self.ready.len() as u64)
+            }
             _ => SizeHint::default(),
         }
     }

@@ -275,6 +275,10 @@ impl Calling<'_> {
         departure: &mut Departure,
         upstream: &Arc<Upstream>,
     ) -> Result<Answer, CallError> {
+        // Before it asks for a place it gives back the one that an earlier call had.
+        if let Some(exchange) = &mut departure.exchange {
+            exchange.slot = None;
+        }
         let slot = upstream.slot().await?;
         let Some(exchange) = &departure.exchange else {
             return Err(CallError::Full(0));

@@ -148,7 +148,9 @@ impl Ledger {
         let intake = Intake::new(store, &settings.journal, settings.on_recovered.clone());
         let mut recovery = Recovery::default();
         let mut waiting = Vec::new();
-        for abandoned in journal::abandoned(&settings.journal).map_err(unusable)? {
+        let (found, others) = journal::abandoned(&settings.journal).map_err(unusable)?;
+        recovery.others = others;
+        for abandoned in found {
             match abandoned.recover(&intake) {
                 Ok(found) => recovery += found,
                 Err(StoreError::Unavailable(reason)) => {

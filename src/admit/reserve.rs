@@ -289,7 +289,7 @@ fn fits(bounds: &[Bound], demand: &Demand) -> bool {
             let on = bound.rule.counter.on();
             bound.enforced && !matches!(on, Measure::Requests | Measure::Concurrent)
         })
-        .all(|bound| demand.units(bound.rule.counter.on()) <= bound.remaining())
+        .all(|bound| demand.units(bound.rule.counter.on()) <= bound.remaining().max(0))
 }
 
 fn holds_output(bound: &&Bound) -> bool {

@@ -47,6 +47,7 @@ pub enum AccountCommand {
         format: Format,
     },
     /// Change an account's plan, parent or name. The change holds from the next request on.
+    #[command(visible_alias = "change")]
     Set {
         /// The account.
         id: String,

@@ -25,7 +25,7 @@ pub struct MarginArgs {
 /// A time range on the command line, in UTC.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct RangeArgs {
-    /// First moment (inclusive): a date or an RFC 3339 time [default: the first of this month]
+    /// First moment (inclusive): a date or an RFC 3339 time [default: the first of this month; with `advise` 30 days ago]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<Timestamp>,
     /// Last moment (exclusive): a date or an RFC 3339 time [default: now]

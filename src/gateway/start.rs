@@ -150,6 +150,12 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
             "a journal of the last run is damaged: what could not be read was passed over"
         );
     }
+    if recovery.others > 0 && config.quota.backend == QuotaBackend::Memory {
+        tracing::warn!(
+            others = recovery.others,
+            "another gateway writes to this ledger: until it stops, each counts limits for itself, since [quota] is in memory"
+        );
+    }
     let snapshot = Arc::new(Snapshot::build(config.clone(), stored, &pepper, None)?);
     let seeder = Arc::new(LedgerSeeder::default());
     let quota = quota(&config.quota, &seeder)?;

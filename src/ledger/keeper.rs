@@ -69,7 +69,7 @@ pub(super) fn make_durable(shared: &Shared) -> bool {
 
 fn adopt(shared: &Shared, waiting: &mut Vec<Abandoned>) {
     match journal::abandoned(&shared.settings.journal) {
-        Ok(found) => waiting.extend(found),
+        Ok((found, _)) => waiting.extend(found),
         Err(error) => tracing::warn!(%error, "the journals of other processes cannot be listed"),
     }
     waiting.retain(|abandoned| match abandoned.recover(&shared.intake) {

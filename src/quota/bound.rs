@@ -184,10 +184,10 @@ impl Bound {
         }
     }
 
-    /// What is left of the limit, never below zero.
+    /// What is left of the limit; below zero where more was let through than it allows.
     pub fn remaining(&self) -> i128 {
         let taken = self.state.used.saturating_add(self.state.reserved);
-        self.rule.max.units().saturating_sub(taken).max(0)
+        self.rule.max.units().saturating_sub(taken)
     }
 }
 

@@ -178,6 +178,18 @@ async fn what_the_gateway_answers_itself_counts_on_no_limit_also_after_a_restart
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_limit_that_only_warns_nothing_is_left_once_it_is_exceeded() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1_000, 500))).await;
+    let limit = account("on = \"cost\"\nmax = \"0.001\"\nper = \"week\"\nthen = \"warn\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
+    for left in ["0.00055", "0.0001", "0.00", "0.00"] {
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.header("x-weir-budget-remaining-usd"), Some(left));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_is_told_by_what_an_answer_took() {
     let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1_000, 500))).await;
     let limit = account(

@@ -119,6 +119,57 @@ async fn an_upstream_that_breaks_off_is_seen_as_such_and_its_tokens_are_counted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn half_an_answer_that_is_no_stream_is_not_taken_for_a_whole_one() {
+    let upstream = Upstream::start(|asked| {
+        let half = b"{\"id\":\"chatcmpl-1\",\"choices\":[".to_vec();
+        let body = match asked.header("x-framed-by") {
+            Some("length") => Body::FallsShort(500, half),
+            _ => Body::BreaksOff(vec![half]),
+        };
+        Reply {
+            body,
+            ..Reply::json(200, "")
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    for framed in ["length", "chunks"] {
+        for body in [CHAT.to_owned(), streamed()] {
+            let client = gateway.client();
+            let began = std::time::Instant::now();
+            let answer = client
+                .post_with("/v1/chat/completions", body, &[("x-framed-by", framed)])
+                .await;
+            assert!(answer.broke_off, "{framed}: {answer:?}");
+            assert!(began.elapsed() < Duration::from_secs(4), "at once");
+        }
+    }
+    for entry in gateway.ledger_of(4).await {
+        assert_eq!(entry["outcome"], "upstream_failed", "{entry}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_try_does_not_wait_for_the_place_of_the_one_before() {
+    let upstream = Upstream::start(|_| Reply::json(503, "{}")).await;
+    let settings = "retries = 2\nmax_concurrent = 1\ntimeouts = ";
+    let config = config(&upstream, ACME)
+        .replacen("timeouts = ", settings, 1)
+        .replacen(
+            "upstreams = [\"sim\", \"sim-anthropic\"]",
+            "upstreams = [\"sim\"]",
+            1,
+        );
+    let gateway = Gateway::start(&config).await;
+    let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.text().as_str()),
+        (503, "{}")
+    );
+    assert_eq!(upstream.asked().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_gateway_finishes_what_it_began_and_exits_with_0() {
     let upstream = Upstream::start(|_| Reply::json(200, chat_answer(5, 5))).await;
     let mut gateway = Gateway::start(&config(&upstream, ACME)).await;

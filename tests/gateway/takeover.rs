@@ -68,6 +68,10 @@ async fn no_client_is_refused_while_one_gateway_takes_over_from_another() {
             .unwrap();
         let mut next = gateway.beside().await;
         assert_eq!(next.address, address);
+        assert!(
+            next.said()
+                .contains("another gateway writes to this ledger")
+        );
         gateway.signal("TERM");
         let read = http_body_util::BodyExt::collect(stream.into_body());
         let whole = read

@@ -73,6 +73,8 @@ pub struct Recovery {
     pub damaged_bytes: u64,
     /// File sets that must wait because the store cannot be reached; the keeper thread takes them over later.
     pub waiting: usize,
+    /// File sets of other processes that run.
+    pub others: usize,
 }
 
 impl std::ops::AddAssign for Recovery {
@@ -82,12 +84,14 @@ impl std::ops::AddAssign for Recovery {
         self.interrupted += other.interrupted;
         self.damaged_bytes += other.damaged_bytes;
         self.waiting += other.waiting;
+        self.others += other.others;
     }
 }
 
-/// Locks every journal under `root` whose process is dead.
-pub(in crate::ledger) fn abandoned(root: &Path) -> io::Result<Vec<Abandoned>> {
+/// Locks every journal under `root` whose process is dead, and counts those whose process runs.
+pub(in crate::ledger) fn abandoned(root: &Path) -> io::Result<(Vec<Abandoned>, usize)> {
     let mut found = Vec::new();
+    let mut running = 0;
     for item in std::fs::read_dir(root)? {
         let directory = item?.path();
         if is_being_born(&directory) || directory.to_string_lossy().ends_with(FOREIGN) {
@@ -100,7 +104,10 @@ pub(in crate::ledger) fn abandoned(root: &Path) -> io::Result<Vec<Abandoned>> {
         };
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::WouldBlock) => {
+                running += 1;
+                continue;
+            }
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // Another adopter may have finished and deleted it between our opening and locking.
@@ -112,7 +119,7 @@ pub(in crate::ledger) fn abandoned(root: &Path) -> io::Result<Vec<Abandoned>> {
         }
     }
     found.sort_by(|a, b| a.directory.cmp(&b.directory));
-    Ok(found)
+    Ok((found, running))
 }
 
 /// Whether another process is just making this directory. One that died while it did leaves nothing of worth.

@@ -51,6 +51,8 @@ pub enum Body {
     Pieces(Vec<Vec<u8>>),
     /// Chunked, and the connection is dropped after the pieces.
     BreaksOff(Vec<Vec<u8>>),
+    /// A length, fewer bytes than that, and the connection is dropped.
+    FallsShort(usize, Vec<u8>),
     /// Chunked; after the pieces nothing more comes until the peer goes away. The sender tells when that was.
     Hangs(Vec<Vec<u8>>),
     /// No answer at all.
@@ -252,6 +254,11 @@ async fn send(stream: &mut TcpStream, reply: Reply, left: &tokio::sync::Notify) 
                 tokio::time::sleep(pause).await;
             }
             return stream.write_all(b"0\r\n\r\n").await.is_ok();
+        }
+        Body::FallsShort(length, body) => {
+            head += &format!("content-length: {length}\r\n\r\n");
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+            return false;
         }
         Body::Whole(body) => {
             head += &format!("content-length: {}\r\n\r\n", body.len());
