@@ -148,15 +148,13 @@ fn row(table: &Table<'_>) -> Option<PriceRow> {
     let rates = rates(table);
     let above = above(table);
     let tiers = table.optional("tiers", tiers).unwrap_or_default();
-    let source = table
-        .need("source", "where the figures come from")
-        .and_then(|value| {
-            let text = value.text("where the figures come from")?;
-            match text.trim() {
-                "" => value.wrong(text, "where the figures come from"),
-                text => Some(Arc::from(text)),
-            }
-        });
+    let source = table.optional("source", |value| {
+        let text = value.text("where the figures come from")?;
+        match text.trim() {
+            "" => value.wrong(text, "where the figures come from"),
+            text => Some(Arc::from(text)),
+        }
+    });
     let given = CLASSES.iter().any(|class| table.get(class).is_some());
     if !given {
         table.refuse_absent(
@@ -169,7 +167,7 @@ fn row(table: &Table<'_>) -> Option<PriceRow> {
         rates,
         above,
         tiers,
-        source: source?,
+        source: source.unwrap_or_else(|| "not given".into()),
     })
 }
 
