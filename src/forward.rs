@@ -275,10 +275,6 @@ impl Calling<'_> {
         departure: &mut Departure,
         upstream: &Arc<Upstream>,
     ) -> Result<Answer, CallError> {
-        // Before it asks for a place it gives back the one that an earlier call had.
-        if let Some(exchange) = &mut departure.exchange {
-            exchange.slot = None;
-        }
         let slot = upstream.slot().await?;
         let Some(exchange) = &departure.exchange else {
             return Err(CallError::Full(0));
@@ -366,7 +362,8 @@ async fn pass(
     let (mut head, body) = answer.into_parts();
     exchange.entry.status = head.status.as_u16();
     headers::for_client(&mut head.headers);
-    let is_due = exchange.question.ask.stream && head.status.is_success();
+    let is_metered = exchange.question.metered_as().is_metered();
+    let is_due = is_metered && exchange.question.ask.stream && head.status.is_success();
     let event_stream = is_event_stream(&head.headers, is_due);
     let encoding = head
         .headers
@@ -386,7 +383,7 @@ async fn pass(
         strip_usage,
         caps: MeterCaps::default(),
     });
-    let collects = !event_stream && exchange.question.metered_as().is_metered();
+    let collects = !event_stream && is_metered;
     let may_be_cut = exchange.allowance.is_some() && head.status.is_success();
     if may_be_cut {
         head.headers.remove(header::CONTENT_LENGTH);

@@ -119,31 +119,26 @@ pub async fn count(
         prices.model(model.as_str()).map(|entry| &**entry),
     );
     let output = counter.output(tokenizer, reading.output).await;
-    let mut measured = match reading.usage {
-        // The upstream reported the input; of the output it only said how it began.
-        Some(mut usage) => {
-            usage.output_tokens = usage.output_tokens.max(output.tokens);
-            Measured::one(usage, reading.served_model, output.source)
-        }
-        None => {
-            let input = counter
-                .input(&question.endpoint, tokenizer, &model, &question.body)
-                .await;
-            let usage = Usage {
-                input_tokens: input.tokens.saturating_add(earlier_tokens),
-                output_tokens: output.tokens,
-                web_search_requests: reading.web_search_calls,
-                ..Usage::default()
-            };
-            let source = match input.source {
-                // What earlier turns are in this one is a guess: tools and reasoning were billed with them.
-                UsageSource::Counted if earlier_tokens > 0 => UsageSource::Estimated,
-                UsageSource::Counted => output.source,
-                other => other,
-            };
-            Measured::one(usage, reading.served_model, source)
-        }
-    };
+    let mut usage = reading.usage.unwrap_or_default();
+    let mut source = output.source;
+    usage.output_tokens = usage.output_tokens.max(output.tokens);
+    // Else the upstream reported the input, and of the output only how it began. No input at all is a placeholder.
+    if usage.input_tokens == 0 {
+        let input = counter
+            .input(&question.endpoint, tokenizer, &model, &question.body)
+            .await;
+        usage.input_tokens = input.tokens.saturating_add(earlier_tokens);
+        source = match input.source {
+            // What earlier turns are in this one is a guess: tools and reasoning were billed with them.
+            UsageSource::Counted if earlier_tokens > 0 => UsageSource::Estimated,
+            UsageSource::Counted => source,
+            other => other,
+        };
+    }
+    if reading.usage.is_none() {
+        usage.web_search_requests = reading.web_search_calls;
+    }
+    let mut measured = Measured::one(usage, reading.served_model, source);
     if reading.absurd {
         measured.note = Some("the upstream reported an absurd usage, which was refused");
     } else if reading.gave_up {

@@ -172,7 +172,7 @@ impl Meter {
     pub fn saw_first_output(&self) -> bool {
         if self.event_stream {
             self.side()
-                .is_some_and(|side| side.report().saw_first_output())
+                .is_some_and(|side| side.is_body() || side.report().saw_first_output())
         } else {
             self.any_bytes
         }

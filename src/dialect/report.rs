@@ -228,7 +228,10 @@ impl Report {
                         }
                         let chosen = self.collector.choice(walk)?;
                         finished |= chosen.finished;
-                        choice_usage = chosen.usage.or(choice_usage);
+                        choice_usage = chosen
+                            .usage
+                            .filter(|usage| *usage != "null")
+                            .or(choice_usage);
                         Some(())
                     })
                 })?
@@ -292,7 +295,7 @@ impl Report {
             let mere_text = *whole
                 && !finished
                 && kind != "error"
-                && choice_usage.is_none_or(|usage| usage == "null")
+                && choice_usage.is_none()
                 && found.is_mere_text();
             match self.collector.only_piece().filter(|_| mere_text) {
                 Some(piece) => {

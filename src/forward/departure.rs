@@ -21,14 +21,17 @@ impl Departure {
     /// The next call goes to this upstream.
     pub(super) fn aim(&mut self, upstream: &Arc<Upstream>, another: bool) {
         if let Some(exchange) = &mut self.exchange {
+            exchange.slot = None;
             exchange.upstream = Arc::clone(upstream);
             exchange.entry.upstream = Some(upstream.settings.id.clone());
             exchange.entry.retries = exchange.entry.retries.saturating_add(u8::from(another));
         }
     }
 
+    /// The last call was in vain: its place is free for others.
     pub(super) fn retry(&mut self) {
         if let Some(exchange) = &mut self.exchange {
+            exchange.slot = None;
             exchange.entry.retries = exchange.entry.retries.saturating_add(1);
         }
     }
@@ -68,10 +71,12 @@ impl Drop for Departure {
                 exchange.settle_unanswered(CLIENT_CLOSED_REQUEST, outcome);
                 return;
             }
+            let endpoint = exchange.question.metered_as();
+            let is_due = endpoint.is_metered() && exchange.question.ask.stream;
             let mut meter = Meter::new(MeterSettings {
-                endpoint: exchange.question.metered_as(),
                 dialect: exchange.upstream.settings.dialect,
-                event_stream: is_event_stream(answer.headers(), exchange.question.ask.stream),
+                event_stream: is_event_stream(answer.headers(), is_due),
+                endpoint,
                 encoding: answer
                     .headers()
                     .get(header::CONTENT_ENCODING)

@@ -34,15 +34,21 @@ impl Side {
         }
     }
 
-    /// Looks at the first byte: no line of an event stream begins with a brace.
+    /// Looks at the first byte: no line of an event stream begins with a brace. A byte order mark may come before.
     fn look(&mut self, bytes: &[u8]) {
-        let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+        let is_space = |byte: u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(&byte);
+        let Some(first) = bytes.iter().find(|byte| !is_space(**byte)) else {
             return;
         };
         if *first == b'{' {
             self.shape = Shape::Body(Body::new(self.body_bytes_max));
         }
         self.is_sure = true;
+    }
+
+    /// Whether it is read as one JSON body.
+    pub(super) fn is_body(&self) -> bool {
+        matches!(self.shape, Shape::Body(_))
     }
 
     pub(super) fn report(&self) -> &Report {

@@ -290,6 +290,17 @@ async fn a_request_must_have_room_for_the_tier_that_it_may_be_served_in() {
             .await;
         assert_eq!(answer.status, status, "{tier}: {}", answer.text());
     }
+    // A thousand tokens of Claude Opus 4.6 are $0.025, and $0.15 in its fast mode.
+    let limit = account("on = \"cost\"\nmax = \"0.10\"\nper = \"month\"");
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    for (speed, status) in [
+        ("\"speed\":\"fast\",", 429),
+        ("\"speed\":\"standard\",", 200),
+    ] {
+        let body = body(speed).replace("gpt-4o", "claude-opus-4-6");
+        let answer = gateway.client().post("/v1/messages", body).await;
+        assert_eq!(answer.status, status, "{speed}: {}", answer.text());
+    }
     let always = "api_key = \"sk-upstream\"\nservice_tier = { fixed = \"priority\" }\ntimeouts";
     let gateway =
         Gateway::start(&text.replacen("api_key = \"sk-upstream\"\ntimeouts", always, 1)).await;

@@ -119,6 +119,24 @@ async fn an_upstream_that_breaks_off_is_seen_as_such_and_its_tokens_are_counted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_for_usage_is_not_what_a_broken_stream_is_booked_with() {
+    let events = [
+        r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-4o-mini","usage":{"input_tokens":0,"output_tokens":0,"total_tokens":0}}}"#,
+        r#"{"type":"response.output_text.delta","output_index":0,"delta":"The quick"}"#,
+    ];
+    let events = events.map(|event| format!("data: {event}\n\n").into_bytes());
+    let upstream = Upstream::start(move |_| Reply::stream(Body::BreaksOff(events.to_vec()))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o-mini","stream":true,"input":"Say hello."}"#;
+    gateway.client().post("/v1/responses", body).await;
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["usage_source"], "counted", "{entry}");
+    assert_eq!(entry["usage"]["output_tokens"], 2, "{entry}");
+    assert!(entry["usage"]["input_tokens"].as_u64() > Some(2), "{entry}");
+    assert_ne!(entry["cost_usd"], "0.00");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn half_an_answer_that_is_no_stream_is_not_taken_for_a_whole_one() {
     let upstream = Upstream::start(|asked| {
         let half = b"{\"id\":\"chatcmpl-1\",\"choices\":[".to_vec();

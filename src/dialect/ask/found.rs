@@ -21,6 +21,7 @@ enum Member {
     Choices,
     BestOf,
     ServiceTier,
+    Speed,
     User,
     SafetyIdentifier,
     Metadata,
@@ -29,7 +30,7 @@ enum Member {
     Background,
 }
 
-const NAMES: [(&str, Member); 15] = [
+const NAMES: [(&str, Member); 16] = [
     ("model", Member::Model),
     ("stream", Member::Stream),
     ("stream_options", Member::StreamOptions),
@@ -39,6 +40,7 @@ const NAMES: [(&str, Member); 15] = [
     ("n", Member::Choices),
     ("best_of", Member::BestOf),
     ("service_tier", Member::ServiceTier),
+    ("speed", Member::Speed),
     ("user", Member::User),
     ("safety_identifier", Member::SafetyIdentifier),
     ("metadata", Member::Metadata),
@@ -146,9 +148,13 @@ impl<'a> Found<'a> {
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
             choices: 1,
-            service_tier: self
-                .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
-                .map(|tier| canonical_tier(&tier).into()),
+            service_tier: match self.value(Member::Speed) {
+                // Anthropic's, and dearer than any of its tiers.
+                Some("\"fast\"") => Some("fast".into()),
+                _ => self
+                    .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
+                    .map(|tier| canonical_tier(&tier).into()),
+            },
             end_user: self.end_user(),
             previous_response: self.short_text(Member::PreviousResponse, ID_BYTES_MAX),
             conversation: self.conversation(),

@@ -215,7 +215,7 @@ impl Figures {
     /// A later report that moves input from one of Anthropic's classes to another (first all of it as `input_tokens`, at
     /// the end split into input and cache) replaces those classes together: class by class the larger would count twice.
     pub(super) fn merge(&mut self, later: Figures) {
-        let is_resplit = self.is_resplit(&later);
+        let resplit = self.resplit(&later);
         let larger = |a: Option<u64>, b: Option<u64>| a.max(b);
         *self = Figures {
             prompt: larger(self.prompt, later.prompt),
@@ -241,33 +241,41 @@ impl Figures {
             web_searches: larger(self.web_searches, later.web_searches),
             absurd: self.absurd || later.absurd,
         };
-        if is_resplit {
-            self.read_beside = later.read_beside.or(self.read_beside);
-            self.write_beside = later.write_beside.or(self.write_beside);
-            let split = later.write_5m.or(later.write_1h);
-            if split.is_some() || later.write_beside == Some(0) {
+        if let Some([input, read, write]) = resplit {
+            self.input = Some(input);
+            self.read_beside = Some(read);
+            self.write_beside = Some(write);
+            let split =
+                |figures: &Figures| figures.write_5m.unwrap_or(0) + figures.write_1h.unwrap_or(0);
+            if split(&later) > 0 || split(self) > write {
                 (self.write_5m, self.write_1h) = (later.write_5m, later.write_1h);
             }
-            // Where no input is named, all that was input before is cache now.
-            self.input = later.input.or(Some(0));
         }
     }
 
-    /// Whether a later report divides the same input among Anthropic's classes anew.
-    fn is_resplit(&self, later: &Figures) -> bool {
-        let classes =
-            |figures: &Figures| [figures.input, figures.read_beside, figures.write_beside];
-        let sum = |classes: [Option<u64>; 3]| classes.into_iter().flatten().sum::<u64>();
-        let (before, after) = (classes(self), classes(later));
-        let is_no_smaller = sum(after) > 0 && sum(after) >= sum(before);
-        let cache = |[_, read, write]: [Option<u64>; 3]| sum([None, read, write]);
-        if cache(before) == 0 && cache(after) > 0 {
-            // An estimate that knew of no cache came first: the second figures may well be smaller together.
-            return is_no_smaller || later.input.is_some_and(|input| input > 0);
+    /// What Anthropic's classes are, where a later report divides the same input among them anew: input, read, written.
+    fn resplit(&self, later: &Figures) -> Option<[u64; 3]> {
+        let before =
+            [self.input, self.read_beside, self.write_beside].map(Option::unwrap_or_default);
+        let named = [later.input, later.read_beside, later.write_beside];
+        let mut after = before;
+        for (after, named) in after.iter_mut().zip(named) {
+            *after = named.unwrap_or(*after);
         }
-        let one_is_smaller =
-            std::iter::zip(before, after).any(|(before, after)| after.is_some() && after < before);
-        one_is_smaller && is_no_smaller
+        let sum = |classes: [u64; 3]| classes.iter().sum::<u64>();
+        let [input, read, write] = after;
+        let cache_is_new = sum(before) == before[0] && read + write > 0;
+        if cache_is_new && later.input.is_none() && is_about(read + write, before[0]) {
+            // All that was input is cache now.
+            return Some([0, read, write]);
+        }
+        // An estimate that knew of no cache may well have been larger than what is so.
+        let is_estimate = cache_is_new
+            && later.input.is_some()
+            && (input > 0 || is_about(sum(after), sum(before)));
+        let one_is_smaller = std::iter::zip(before, after).any(|(before, after)| after < before);
+        let is_no_smaller = sum(after) > 0 && sum(after) >= sum(before);
+        (is_estimate || (one_is_smaller && is_no_smaller)).then_some(after)
     }
 
     /// Totals that contain their parts.
@@ -318,7 +326,9 @@ impl Figures {
             let total = self.total?;
             Some(total.saturating_sub(output))
         });
-        let beside = self.reasoning_at_top.filter(|tokens| *tokens > output);
+        let beside = self
+            .reasoning_at_top
+            .filter(|tokens| *tokens > output || self.citations.is_some());
         let mut totals = Totals {
             input: given(input) + given(self.tool_input) + given(self.citations),
             output: output + given(self.thoughts) + given(beside),
@@ -374,6 +384,11 @@ impl Figures {
             }
         }
     }
+}
+
+/// Whether two counts are of the same input: one of them may be an estimate.
+fn is_about(one: u64, other: u64) -> bool {
+    one.abs_diff(other) <= one.max(other) / 32
 }
 
 struct Totals {

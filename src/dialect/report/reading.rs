@@ -26,7 +26,7 @@ pub struct Reading {
     pub parts: Vec<ServedPart>,
     /// The model that the upstream says it used.
     pub served_model: Option<ModelName>,
-    /// The tier that the upstream says it served, as prices name it (`fast` is `priority`).
+    /// The tier that the upstream says it served, as prices name it (OpenAI's `fast` is `priority`, `fast` is Anthropic's).
     pub service_tier: Option<Box<str>>,
     /// The answer's id.
     pub response_id: Option<Box<str>>,

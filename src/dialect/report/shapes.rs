@@ -374,6 +374,10 @@ mod compatible {
         let usage = r#"{"prompt_tokens":33,"completion_tokens":11395,"total_tokens":11428,"citation_tokens":19028,"num_search_queries":21,"reasoning_tokens":193947}"#;
         let others = [(REASONING, 193947), ("web_search_requests", 21)];
         is(chat(usage), 19061, 205342, &others);
+        let little = r#"{"prompt_tokens":33,"completion_tokens":3000,"total_tokens":3033,"citation_tokens":900,"reasoning_tokens":2500}"#;
+        is(chat(little), 933, 5500, &[(REASONING, 2500)]);
+        let inside = r#"{"prompt_tokens":33,"completion_tokens":3000,"total_tokens":3033,"reasoning_tokens":2500}"#;
+        is(chat(inside), 33, 3000, &[(REASONING, 2500)]);
     }
 
     #[test]
@@ -566,6 +570,27 @@ mod anthropic {
             r#"{"cache_read_input_tokens":3604,"cache_creation_input_tokens":0,"output_tokens":9}"#,
         );
         is(cache_only, 3604, 9, &[(READ, 3604)]);
+        let no_input_left = reported(
+            r#"{"input_tokens":8854,"output_tokens":1}"#,
+            r#"{"input_tokens":0,"cache_read_input_tokens":8849,"output_tokens":9}"#,
+        );
+        is(no_input_left, 8849, 9, &[(READ, 8849)]);
+        // What is not of the same input adds to it.
+        let more = reported(
+            r#"{"input_tokens":12,"output_tokens":1}"#,
+            r#"{"cache_read_input_tokens":3584,"output_tokens":9}"#,
+        );
+        is(more, 3596, 9, &[(READ, 3584)]);
+        let moved = reported(
+            r#"{"input_tokens":100,"cache_read_input_tokens":1000,"cache_creation_input_tokens":0,"output_tokens":1}"#,
+            r#"{"cache_read_input_tokens":0,"cache_creation_input_tokens":1200,"output_tokens":9}"#,
+        );
+        is(moved, 1300, 9, &[(WRITE, 1200)]);
+        let part_read = reported(
+            r#"{"input_tokens":10,"cache_creation_input_tokens":1000,"cache_creation":{"ephemeral_1h_input_tokens":1000},"output_tokens":1}"#,
+            r#"{"cache_creation_input_tokens":600,"cache_read_input_tokens":400,"output_tokens":9}"#,
+        );
+        is(part_read, 1010, 9, &[(READ, 400), (WRITE, 600)]);
         // A write that turned out to be a read has no lifetime either.
         let read = reported(
             r#"{"input_tokens":10,"cache_creation_input_tokens":1000,"cache_creation":{"ephemeral_1h_input_tokens":1000},"output_tokens":1}"#,
