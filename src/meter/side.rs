@@ -34,10 +34,9 @@ impl Side {
         }
     }
 
-    /// Looks at the first byte: no line of an event stream begins with a brace. A byte order mark may come before.
+    /// Looks at the first byte: no line of an event stream begins with a brace.
     fn look(&mut self, bytes: &[u8]) {
-        let is_space = |byte: u8| byte.is_ascii_whitespace() || b"\xEF\xBB\xBF".contains(&byte);
-        let Some(first) = bytes.iter().find(|byte| !is_space(**byte)) else {
+        let Some(first) = bytes.trim_ascii_start().first() else {
             return;
         };
         if *first == b'{' {
@@ -154,8 +153,10 @@ impl Body {
         }
     }
 
+    /// Space in front of the body is no part of it.
     fn push(&mut self, chunk: &Bytes) {
-        if chunk.len() < SMALL_CHUNK_BYTES {
+        if chunk.len() < SMALL_CHUNK_BYTES || (self.is_object.is_none() && begins_with_space(chunk))
+        {
             return self.push_copy(chunk);
         }
         if self.keeps(chunk) {
@@ -167,6 +168,10 @@ impl Body {
     }
 
     fn push_copy(&mut self, bytes: &[u8]) {
+        let bytes = match self.is_object {
+            None => bytes.trim_ascii_start(),
+            Some(_) => bytes,
+        };
         if self.keeps(bytes) {
             self.gathered.extend_from_slice(bytes);
         }
@@ -174,9 +179,8 @@ impl Body {
 
     fn keeps(&mut self, more: &[u8]) -> bool {
         if self.is_object.is_none() {
-            let first = more.iter().find(|byte| !byte.is_ascii_whitespace());
             // 0xEF begins a byte order mark.
-            self.is_object = first.map(|first| matches!(first, b'{' | 0xef));
+            self.is_object = more.first().map(|first| matches!(first, b'{' | 0xef));
         }
         if self.is_object == Some(false) {
             return false;
@@ -204,4 +208,8 @@ impl Body {
         all.extend_from_slice(&self.gathered);
         all.freeze()
     }
+}
+
+fn begins_with_space(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(u8::is_ascii_whitespace)
 }
