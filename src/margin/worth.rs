@@ -64,8 +64,10 @@ pub(super) fn recognised(
     since_ms: i64,
 ) -> Worth {
     let mut worth = Worth::default();
+    let mut last_left_ms = None;
     for tenure in book.tenures_on(plan) {
         worth += of_time(tenure, span);
+        let left_ms = last_left_ms.replace(tenure.span.end_ms).unwrap_or(i64::MIN);
         if tenure.plan.overage.is_none() {
             continue;
         }
@@ -76,8 +78,11 @@ pub(super) fn recognised(
         {
             let part = period.intersection(span).intersection(tenure.span);
             let used_until = |at_ms| used(daily, period, at_ms, since_ms);
-            worth.revenue +=
-                tenure.overage(used_until(part.end_ms)) - tenure.overage(used_until(part.start_ms));
+            // What was used on the plan on the day on which it began was used after it began, unless an earlier time on
+            // it ended on that day.
+            let begins = part.start_ms == tenure.span.start_ms && part.start_ms > since_ms;
+            let before = used_until(if begins { left_ms } else { part.start_ms });
+            worth.revenue += tenure.overage(used_until(part.end_ms)) - tenure.overage(before);
         }
     }
     for (at_ms, refund) in &book.refunds {

@@ -390,7 +390,7 @@ fn a_body_beyond_the_cap_passes_unread() {
             ..MeterCaps::default()
         },
     });
-    let chunk = Bytes::from(vec![b' '; 80]);
+    let chunk = Bytes::from([&b"{"[..], &[b' '; 79]].concat());
     for _ in 0..3 {
         assert_eq!(meter.push(chunk.clone()).as_ptr(), chunk.as_ptr());
     }

@@ -423,6 +423,50 @@ fn overage_of_a_period_with_two_spells_on_the_plan_is_charged_once() {
 }
 
 #[test]
+fn overage_counts_what_is_used_on_the_day_on_which_a_plan_begins() {
+    let prices = prices();
+    let used = |moment: &str| {
+        entry(
+            &prices,
+            "a",
+            "pro",
+            "gpt-4o",
+            at(moment),
+            tokens(10_000_000, 0),
+        )
+    };
+    let store = Ledger::new(
+        vec![used("2025-03-10T12:00:00Z"), used("2025-03-10T13:00:00Z")],
+        &[],
+    );
+    let charging = Plan {
+        overage: Some(Overage {
+            above: Amount::Money(usd("30")),
+            charge: OverageCharge::MarkupPpm(1_000_000),
+        }),
+        ..plan("pro", "0")
+    };
+    let mut change = event("a", "2025-03-10", on_plan("pro", "2025-03-01"));
+    change.at = at("2025-03-10T10:00:00Z");
+    let books = books(
+        vec![charging, plan("free", "0")],
+        vec![account("a", "pro", "2025-03-01")],
+        &[
+            event("a", "2025-03-01", on_plan("free", "2025-03-01")),
+            change,
+        ],
+    );
+    for range in [
+        range("2025-03-01", "2025-04-01"),
+        range("2025-03-10", "2025-03-11"),
+        range("2025-03-01", "2025-03-11"),
+    ] {
+        let report = report(&store, &books, By::Plan, range, "2026-01-01");
+        assert_eq!(report.total.revenue_usd, usd("20"));
+    }
+}
+
+#[test]
 fn the_table_sets_the_cost_of_use_beside_what_use_may_cost() {
     let prices = prices();
     let mut pro = plan("pro", "310.00");

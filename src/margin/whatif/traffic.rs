@@ -130,7 +130,9 @@ impl<'a> Traffic<'a> {
             Some(ppm) => with_cache_hits(&row.sums.usage, ppm),
             None => row.sums.usage,
         };
-        if target.name.is_none() && !target.is_other && usage == row.sums.usage {
+        // A correction on its own belongs to an entry that gets its price anew, with what was corrected in it.
+        let is_correction = row.sums.requests == 0;
+        if target.name.is_none() && !target.is_other && usage == row.sums.usage && !is_correction {
             return Cow::Borrowed(row);
         }
         let day = date_of(row.start.as_millisecond());
