@@ -69,7 +69,7 @@ enum Command {
     WhatIf(whatif::WhatIfArgs),
     /// Compare the ledger with a provider's own bill, by day and model.
     Reconcile(reconcile::ReconcileArgs),
-    /// Apply late or corrected prices by correcting entries.
+    /// Apply late or corrected prices by correcting entries. Limits of a gateway that runs learn of them when it starts anew.
     Reprice(reprice::RepriceArgs),
     /// The price table as it holds on a day.
     #[command(subcommand)]
