@@ -174,12 +174,12 @@ pub fn what_if(
         &first,
         fresh,
         |pass, row, tags, part| {
-            pass.actual.take(row, tags, books, part);
-            let row = pass.traffic.changed(row, part);
+            let changed = pass.traffic.changed(row, part);
             if limited {
-                pass.gauge.add(&row, part);
+                pass.gauge.add(&changed, part);
             } else {
-                pass.changed.take(&row, tags, &other_books, part);
+                pass.actual.take(row, tags, books, part);
+                pass.changed.take(&changed, tags, &other_books, part);
             }
         },
     )?;
@@ -215,7 +215,13 @@ pub fn what_if(
     }
     let replay = gauge.in_order().replay(&changes.limits);
     if limited {
-        let fresh = || (Tally::new(by, &other_books), traffic.clone());
+        // What was and what would have been are of one reading: a request that is booked meanwhile is in both.
+        let fresh = || Pass {
+            actual: Tally::new(by, books),
+            changed: Tally::new(by, &other_books),
+            traffic: traffic.clone(),
+            gauge: Gauge::new(books, &[]),
+        };
         let parts = reading::read(
             store,
             &frame,
@@ -223,13 +229,15 @@ pub fn what_if(
             now,
             &second,
             fresh,
-            |(changed, traffic), row, tags, part| {
-                let row = replay.cut(traffic.changed(row, part));
-                changed.take(&row, tags, &other_books, part);
+            |pass, row, tags, part| {
+                pass.actual.take(row, tags, books, part);
+                let row = replay.cut(pass.traffic.changed(row, part));
+                pass.changed.take(&row, tags, &other_books, part);
             },
         )?;
-        for (part, _) in parts {
-            changed.absorb(part);
+        for part in parts {
+            actual.absorb(part.actual);
+            changed.absorb(part.changed);
         }
     }
     let whatif = assemble(&other_books, &mut changed, &frame);
@@ -246,7 +254,7 @@ pub fn what_if(
     ))
 }
 
-/// What one thread gathers on the first pass.
+/// What one thread gathers.
 struct Pass<'a> {
     actual: Tally,
     changed: Tally,
