@@ -1,6 +1,7 @@
 //! What-if: identity, maps, plan prices, limits, cache hits.
 
 use weir::ledger::Entry;
+use weir::ledger::store::Store as _;
 use weir::margin::whatif::limits::Cap;
 use weir::margin::whatif::spoken::price_table;
 use weir::margin::whatif::{Changes, WhatIf, what_if};
@@ -143,6 +144,41 @@ fn a_limit_serves_what_fits_and_says_whom_it_stops() {
     // Whoever is stopped still asked: its requests are refused, not gone.
     let heavy = row(&answer.whatif, "heavy");
     assert_eq!((heavy.requests, heavy.outcomes[4]), (30, 23));
+}
+
+#[test]
+fn who_asks_while_the_ledger_is_read_is_not_touched_by_a_limit() {
+    let (store, books) = world();
+    let moment = at("2025-03-05T12:00:00Z");
+    let late = entry(
+        &prices(),
+        "light",
+        "pro",
+        "gpt-4o",
+        moment,
+        tokens(1_000, 10),
+    );
+    let booked = std::sync::Once::new();
+    // Of two readings the first is done.
+    let between = |done: u64, all: u64| {
+        if done * 2 >= all {
+            booked.call_once(|| store.append(std::slice::from_ref(&late)).map(drop).unwrap());
+        }
+    };
+    let answer = what_if(
+        &*store,
+        &books,
+        &prices(),
+        &limit("pro:cost=150/period"),
+        By::Account,
+        range("2025-03-01", "2025-04-01"),
+        at("2025-04-10"),
+        &between,
+    )
+    .unwrap();
+    assert!(booked.is_completed());
+    assert_eq!(answer.touched_accounts, 1);
+    assert_eq!(row(&answer.actual, "light"), row(&answer.whatif, "light"));
 }
 
 #[test]
