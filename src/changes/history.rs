@@ -13,6 +13,7 @@ use crate::plan::{Account, Plan};
 
 /// Records what is not recorded yet of a directory that comes into force at `now`. Only what it has otherwise than the
 /// one that was in force before it: a gateway whose file did not change does not undo what another gateway's file did.
+/// An account that the older one had and this one has not has ended: it is not known otherwise, once its file forgets it.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -41,26 +42,42 @@ pub fn record(
             })
         })
         .collect();
-    record_accounts(store, &accounts, now)
+    let before = older.into_iter().flat_map(Directory::members);
+    let gone: Vec<&AccountId> = before
+        .map(|member| &member.account.id)
+        .filter(|id| directory.member(id).is_none())
+        .collect();
+    record_accounts(store, &accounts, &gone, now)
 }
 
 fn record_accounts(
     store: &dyn Store,
     accounts: &[&Account],
+    gone: &[&AccountId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if accounts.is_empty() {
+    if accounts.is_empty() && gone.is_empty() {
         return Ok(());
     }
     let mut known: HashMap<AccountId, AccountChange> = HashMap::new();
     for event in store.account_events()? {
-        if matches!(event.change, AccountChange::Plan { .. }) {
+        if says_plan(&event.change) {
             known.insert(event.account, event.change);
         }
     }
+    let ended = gone.iter().filter(|id| {
+        let last = known.get(**id);
+        last.is_some_and(|last| *last != AccountChange::Closed)
+    });
+    let ended = ended.map(|id| AccountEvent {
+        account: AccountId::clone(id),
+        at: now,
+        change: AccountChange::Closed,
+    });
     let events: Vec<AccountEvent> = accounts
         .iter()
         .filter_map(|account| account_event(known.get(&account.id), account, now))
+        .chain(ended)
         .collect();
     if events.is_empty() {
         return Ok(());
@@ -78,8 +95,8 @@ pub(super) fn record_account(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let known = store.account_events_of(&account.id)?;
-    let mut plans = known.iter().rev().map(|event| &event.change);
-    let last = plans.find(|change| matches!(change, AccountChange::Plan { .. }));
+    let mut changes = known.iter().rev().map(|event| &event.change);
+    let last = changes.find(|change| says_plan(change));
     match account_event(last, account, now) {
         Some(event) => store.add_account_events(&[event]),
         None => Ok(()),
@@ -113,6 +130,11 @@ pub(super) fn record_plans(
     store.add_plan_events(&events)
 }
 
+/// Whether a change says which plan an account has, or that it has none any more.
+fn says_plan(change: &AccountChange) -> bool {
+    matches!(change, AccountChange::Plan { .. } | AccountChange::Closed)
+}
+
 fn account_event(
     last: Option<&AccountChange>,
     account: &Account,
@@ -125,6 +147,8 @@ fn account_event(
     // Its first plan holds from its first day on; a changed one from now on.
     let at = match last {
         Some(last) if *last == change => return None,
+        // It was closed by hand, and is known still.
+        Some(AccountChange::Closed) if account.until.is_some() => return None,
         Some(_) => now,
         None => Offset::UTC
             .to_timestamp(account.since.at(0, 0, 0, 0))

@@ -297,6 +297,35 @@ fn a_gateway_whose_file_did_not_change_leaves_another_gateway_s_new_price_alone(
 }
 
 #[test]
+fn an_account_that_leaves_the_file_has_paid_until_then_and_pays_again_when_it_is_back() {
+    let mut office = Office::new();
+    let store = Arc::clone(&office.store);
+    let environment = FixedEnvironment::default();
+    let with = office.directory();
+    let [head, _] = CONFIG.splitn(2, "[[accounts]]").collect::<Vec<_>>()[..] else {
+        panic!("no account in {CONFIG}")
+    };
+    office.config = crate::config::parse(head.as_bytes(), "weir.toml", &environment).unwrap();
+    let without = office.directory();
+    let take_up = |new: &Directory, old: Option<&Directory>, at: &str| {
+        history::record(store.as_ref(), new, old, at.parse().unwrap()).unwrap();
+    };
+    let march = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z");
+
+    take_up(&with, None, "2025-03-02T00:00:00Z");
+    take_up(&without, Some(&with), "2025-03-16T12:00:00Z");
+    // The next start has nothing to add.
+    take_up(&without, None, "2025-03-20T00:00:00Z");
+    assert_eq!(revenue(&office, march.0, march.1), Money::from_usd(10));
+
+    take_up(&with, Some(&without), "2025-03-31T00:00:00Z");
+    office.config = crate::config::parse(CONFIG.as_bytes(), "weir.toml", &environment).unwrap();
+    let day = Money::from_usd(20).mul_ratio(1, 31).unwrap();
+    let earned = revenue(&office, march.0, march.1);
+    assert!((earned - Money::from_usd(10) - day).picos().abs() <= 1, "{earned}");
+}
+
+#[test]
 fn a_key_that_ended_before_it_was_made_is_refused() {
     let office = Office::new();
     let create = |expires_at: Timestamp| {

@@ -46,7 +46,8 @@ impl Books {
     /// An account without events has had its present plan since its `since`. The first plan holds from its `since`, a
     /// later one from the moment of the change (or from its own `since`, if that lies later); an event that changes
     /// neither plan nor `since` says nothing. The account's `until` ends everything. Where a plan's terms changed, what is
-    /// earned is split at that moment.
+    /// earned is split at that moment. An account that left its file keeps what it paid until a gateway saw it gone, in
+    /// its plan's currency.
     ///
     /// # Errors
     /// [`MarginError::NoRate`] when a plan is priced in a currency without a rate table.
@@ -78,6 +79,13 @@ impl Books {
             events.sort_by_key(|event| event.at);
             let book = books.history(account, &events, &rates)?;
             books.accounts.push(book);
+        }
+        for (id, mut events) in by_account {
+            events.sort_by_key(|event| event.at);
+            if let Some(account) = books.gone(id, &events) {
+                let book = books.history(account, &events, &rates)?;
+                books.accounts.push(book);
+            }
         }
         books.accounts.sort_by(|a, b| a.id.cmp(&b.id));
         books.notes.sort();
@@ -129,7 +137,7 @@ impl Books {
         self.plans.get(plan).map(PlanHistory::present)
     }
 
-    /// What a reader of the figures should know: plans that accounts had and that no longer exist.
+    /// What a reader of the figures should know: plans and accounts that no longer exist, and left no end.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -157,6 +165,35 @@ impl Books {
         }
         books.plans.insert(plan.clone(), old.with_price(price));
         Ok(books)
+    }
+
+    /// An account that is in no file and no store any more, as its events have it; `None` where they do not say when it
+    /// ended, which is noted.
+    fn gone(&mut self, id: &AccountId, events: &[&AccountEvent]) -> Option<Account> {
+        let mut changes = events.iter().rev().map(|event| &event.change);
+        let (plan, since) = changes.clone().find_map(|change| match change {
+            AccountChange::Plan { plan, since } => Some((plan.clone(), *since)),
+            AccountChange::Closed | AccountChange::Refund(_) => None,
+        })?;
+        let last = changes.find(|change| !matches!(change, AccountChange::Refund(_)));
+        if last != Some(&AccountChange::Closed) {
+            self.notes.push(format!(
+                "account {id} is no longer configured, and nothing says when it ended: what it paid is not in the revenue; \
+                 declare it again, with its last day as `until`"
+            ));
+            return None;
+        }
+        Some(Account {
+            id: id.clone(),
+            plan,
+            parent: None,
+            since,
+            until: None,
+            name: None,
+            currency: None,
+            tags: Vec::new(),
+            limits: Vec::new(),
+        })
     }
 
     fn history(

@@ -107,6 +107,31 @@ fn refunds_count_when_they_are_made_and_a_closed_account_earns_nothing() {
 }
 
 #[test]
+fn an_account_that_left_its_file_keeps_what_it_paid_until_then() {
+    let books = books(
+        vec![plan("pro", "310.00")],
+        vec![account("stays", "pro", "2025-03-01")],
+        &[
+            event("left", "2025-03-01", on_plan("pro", "2025-03-01")),
+            event("left", "2025-03-05", AccountChange::Refund(usd("5"))),
+            event("left", "2025-03-21", AccountChange::Closed),
+            event("lost", "2025-03-01", on_plan("pro", "2025-03-01")),
+        ],
+    );
+    let store = Ledger::default();
+    let march = range("2025-03-01", "2025-04-01");
+    let report = report(&store, &books, By::Account, march, "2025-05-01");
+    assert_eq!(row(&report, "stays").revenue_usd, usd("310"));
+    assert_eq!(row(&report, "left").revenue_usd, usd("195"));
+    assert_eq!(report.total.revenue_usd, usd("505"));
+    // Nobody saw when this one ended: the reader is told.
+    let [note] = &report.notes[..] else {
+        panic!("{:?}", report.notes)
+    };
+    assert!(note.starts_with("account lost is no longer configured"), "{note}");
+}
+
+#[test]
 fn a_refund_counts_whatever_became_of_the_account_s_plan() {
     // Made, paid back and closed on one day: no time was earned, and the money has gone all the same.
     let mut left = account("left", "pro", "2025-03-05");
