@@ -167,6 +167,15 @@ pub(crate) fn canonical_tier(tier: &str) -> &str {
     if tier == "fast" { "priority" } else { tier }
 }
 
+/// Anthropic's `inference_geo`, where it names a region that a request is kept in.
+pub(crate) fn priced_region(geo: &str) -> Option<&str> {
+    let named = (1..=REGION_BYTES_MAX).contains(&geo.len())
+        && geo.bytes().all(|byte| byte.is_ascii_lowercase());
+    (named && geo != "global").then_some(geo)
+}
+
+const REGION_BYTES_MAX: usize = 16;
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -7,6 +7,7 @@ mod cost;
 pub mod import;
 pub mod listing;
 mod parts;
+mod region;
 pub mod toml_text;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use bound::InputKinds;
 pub use class::Class;
 pub use cost::{Cost, CostByClass, CostError};
 pub use parts::{Part, Priced, price_parts};
+pub use region::tier_in_region;
 
 /// The price of *one* unit (token, request, image, second, call) of each class, in exact money.
 /// A class without a price of its own costs what the class that contains it costs: a cache read without

@@ -322,7 +322,10 @@ fn an_account_that_leaves_the_file_has_paid_until_then_and_pays_again_when_it_is
     office.config = crate::config::parse(CONFIG.as_bytes(), "weir.toml", &environment).unwrap();
     let day = Money::from_usd(20).mul_ratio(1, 31).unwrap();
     let earned = revenue(&office, march.0, march.1);
-    assert!((earned - Money::from_usd(10) - day).picos().abs() <= 1, "{earned}");
+    assert!(
+        (earned - Money::from_usd(10) - day).picos().abs() <= 1,
+        "{earned}"
+    );
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn row(table: &Table<'_>) -> Option<PriceRow> {
     let rates = rates(table);
     let above = above(table);
     let tiers = table.optional("tiers", tiers).unwrap_or_default();
+    let regions = table.optional("regions", regions).unwrap_or_default();
     let source = table.optional("source", |value| {
         let text = value.text("where the figures come from")?;
         match text.trim() {
@@ -162,13 +163,19 @@ fn row(table: &Table<'_>) -> Option<PriceRow> {
             "is missing, and so is every other class: expected at least one price",
         );
     }
-    Some(PriceRow {
+    let mut row = PriceRow {
         from: from?,
         rates,
         above,
         tiers,
         source: source.unwrap_or_else(|| "not given".into()),
-    })
+    };
+    for (region, factor, value) in regions {
+        if row.add_region(&region, factor).is_none() {
+            value.refuse("leaves a price that is not exact, expected a factor such as \"1.1\"");
+        }
+    }
+    Some(row)
 }
 
 /// Token classes are priced per million, all others each.
@@ -237,10 +244,7 @@ fn tiers(value: &Value<'_>) -> Option<BTreeMap<Arc<str>, TierRates>> {
     let table = value.table("a table of service tiers")?;
     let mut tiers = BTreeMap::new();
     for (key, name, value) in table.entries() {
-        let plain = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
-        };
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        if !is_plain(name, b"_-") {
             key.refuse(
                 "is not a service tier's name, expected lower-case letters, digits, _ and -",
             );
@@ -253,6 +257,33 @@ fn tiers(value: &Value<'_>) -> Option<BTreeMap<Arc<str>, TierRates>> {
         }
     }
     Some(tiers)
+}
+
+/// What the token prices are multiplied by where a request is kept in a region.
+fn regions<'a>(value: &Value<'a>) -> Option<Vec<(Arc<str>, Money, Value<'a>)>> {
+    let table = value.table("a table of regions")?;
+    let mut regions = Vec::new();
+    for (key, name, value) in table.entries() {
+        if !is_plain(name, b"_") {
+            key.refuse("is not a region's name, expected lower-case letters, digits and _");
+            continue;
+        }
+        match value.money() {
+            Some(factor) if factor < Money::ZERO || factor > Money::from_usd(100) => {
+                value.refuse("is no factor on prices, expected \"0\" to \"100\"");
+            }
+            Some(factor) => regions.push((Arc::from(name), factor, value)),
+            None => {}
+        }
+    }
+    Some(regions)
+}
+
+/// Whether a name has lower-case letters, digits and these, and is not overlong.
+fn is_plain(name: &str, also: &[u8]) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || also.contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// The keys that [`rates`] reads.

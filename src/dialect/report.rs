@@ -23,8 +23,9 @@ use self::output::Collector;
 use self::repeat::Repeat;
 use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
-use super::{Dialect, Endpoint, canonical_tier};
+use super::{Dialect, Endpoint, canonical_tier, priced_region};
 use crate::ids::ModelName;
+use crate::price::tier_in_region;
 use crate::tokens::Usage;
 
 /// What an answer has said so far.
@@ -48,6 +49,8 @@ pub struct Report {
     service_tier: Option<Box<str>>,
     /// Anthropic's fast mode.
     fast: bool,
+    /// The one region in which Anthropic kept the request.
+    region: Option<Box<str>>,
     response_id: Option<Box<str>>,
     web_searches: u64,
     failed: Option<String>,
@@ -88,6 +91,7 @@ impl Report {
             served_model: None,
             service_tier: None,
             fast: false,
+            region: None,
             response_id: None,
             web_searches: 0,
             failed: None,
@@ -187,11 +191,7 @@ impl Report {
             usage_final,
             parts,
             served_model: self.served_model,
-            // It has prices of its own, beside those of the service tiers.
-            service_tier: match self.fast {
-                true => Some("fast".into()),
-                false => self.service_tier,
-            },
+            service_tier: served_tier(self.service_tier, self.fast, self.region.as_deref()),
             response_id: self.response_id,
             queued: self.queued,
             background: self.background,
@@ -410,6 +410,9 @@ impl Report {
         if let Some(speed) = beside.speed.and_then(text) {
             self.fast = speed == "fast";
         }
+        if let Some(region) = beside.region.and_then(text) {
+            self.region = priced_region(&region).map(Into::into);
+        }
         self.absurd |= later.is_absurd();
         if !later.is_report() {
             return false;
@@ -448,6 +451,15 @@ impl Report {
         if self.service_tier.as_deref() != Some(tier) {
             self.service_tier = short(tier, TIER_BYTES_MAX);
         }
+    }
+}
+
+/// Anthropic's fast mode and regions have prices of their own, beside those of the service tiers.
+fn served_tier(tier: Option<Box<str>>, fast: bool, region: Option<&str>) -> Option<Box<str>> {
+    let tier = if fast { Some("fast".into()) } else { tier };
+    match region {
+        Some(region) => Some(tier_in_region(tier.as_deref(), region).into()),
+        None => tier,
     }
 }
 

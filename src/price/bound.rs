@@ -25,7 +25,7 @@ impl PriceRow {
         kinds: InputKinds,
         tier: Option<&str>,
     ) -> Money {
-        let tier = tier.and_then(|tier| self.tiers.get(tier));
+        let tier = tier.and_then(|tier| self.tier(tier));
         let above = self
             .above
             .iter()

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::billed::Billed;
-use super::{Above, PriceRow, Rates};
+use super::{Above, PriceRow, Rates, TierRates};
 use crate::money::Money;
 use crate::tokens::Usage;
 
@@ -150,11 +150,8 @@ impl PriceRow {
         input_tokens_each: u64,
     ) -> Result<Cost, CostError> {
         let standard = self.rates.at(input_tokens_each, &self.above);
-        let tier = service_tier.and_then(|tier| self.tiers.get(tier));
-        let rates = tier.map(|tier| {
-            let rates = tier.rates.or(&standard);
-            rates.at(input_tokens_each, &tier.above).into_owned()
-        });
+        let tier = service_tier.and_then(|tier| self.tier(tier));
+        let rates = tier.map(|tier| tier.over(&standard, input_tokens_each));
         let rates = rates.as_ref().unwrap_or(&standard);
         let by_class = rates.cost(usage, requests)?;
         let uncached = Usage {
@@ -176,9 +173,17 @@ impl PriceRow {
     }
 }
 
+impl TierRates {
+    /// The rates that hold for a request of that input length: the tier's over the standard ones for such a request.
+    pub(super) fn over(&self, standard: &Rates, input_tokens: u64) -> Rates {
+        let rates = self.rates.or(standard);
+        rates.at(input_tokens, &self.above).into_owned()
+    }
+}
+
 impl Rates {
     /// The rates that hold for a request of that input length: the long-context tier's over these.
-    fn at(&self, input_tokens: u64, above: &[Above]) -> Cow<'_, Rates> {
+    pub(super) fn at(&self, input_tokens: u64, above: &[Above]) -> Cow<'_, Rates> {
         above
             .iter()
             .filter(|tier| input_tokens > tier.input_tokens)

@@ -128,7 +128,10 @@ fn an_account_that_left_its_file_keeps_what_it_paid_until_then() {
     let [note] = &report.notes[..] else {
         panic!("{:?}", report.notes)
     };
-    assert!(note.starts_with("account lost is no longer configured"), "{note}");
+    assert!(
+        note.starts_with("account lost is no longer configured"),
+        "{note}"
+    );
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::super::json::{LongStrings, Stopped, members, span_in};
-use super::super::{Endpoint, canonical_tier};
+use super::super::{Endpoint, canonical_tier, priced_region};
 use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown};
 use crate::ids::ModelName;
+use crate::price::tier_in_region;
 
 /// The members the gateway looks at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,7 @@ enum Member {
     BestOf,
     ServiceTier,
     Speed,
+    Region,
     User,
     SafetyIdentifier,
     Metadata,
@@ -30,7 +32,7 @@ enum Member {
     Background,
 }
 
-const NAMES: [(&str, Member); 16] = [
+const NAMES: [(&str, Member); 17] = [
     ("model", Member::Model),
     ("stream", Member::Stream),
     ("stream_options", Member::StreamOptions),
@@ -41,6 +43,7 @@ const NAMES: [(&str, Member); 16] = [
     ("best_of", Member::BestOf),
     ("service_tier", Member::ServiceTier),
     ("speed", Member::Speed),
+    ("inference_geo", Member::Region),
     ("user", Member::User),
     ("safety_identifier", Member::SafetyIdentifier),
     ("metadata", Member::Metadata),
@@ -148,13 +151,7 @@ impl<'a> Found<'a> {
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
             choices: 1,
-            service_tier: match self.value(Member::Speed) {
-                // Anthropic's, and dearer than any of its tiers.
-                Some("\"fast\"") => Some("fast".into()),
-                _ => self
-                    .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
-                    .map(|tier| canonical_tier(&tier).into()),
-            },
+            service_tier: self.service_tier(),
             end_user: self.end_user(),
             previous_response: self.short_text(Member::PreviousResponse, ID_BYTES_MAX),
             conversation: self.conversation(),
@@ -164,6 +161,22 @@ impl<'a> Found<'a> {
                 .flatten(),
             long_strings: self.long_strings,
             ..Ask::default()
+        }
+    }
+
+    /// By the name that prices have it under.
+    fn service_tier(&self) -> Option<Box<str>> {
+        let tier: Option<Box<str>> = match self.value(Member::Speed) {
+            // Anthropic's, and dearer than any of its tiers.
+            Some("\"fast\"") => Some("fast".into()),
+            _ => self
+                .short_text(Member::ServiceTier, SERVICE_TIER_BYTES_MAX)
+                .map(|tier| canonical_tier(&tier).into()),
+        };
+        let region = self.short_text(Member::Region, SERVICE_TIER_BYTES_MAX);
+        match region.as_deref().and_then(priced_region) {
+            Some(region) => Some(tier_in_region(tier.as_deref(), region).into()),
+            None => tier,
         }
     }
 

@@ -57,6 +57,7 @@ pub(super) enum Habit {
 pub(super) struct Beside<'a> {
     pub(super) service_tier: Option<&'a str>,
     pub(super) speed: Option<&'a str>,
+    pub(super) region: Option<&'a str>,
     pub(super) iterations: Option<&'a str>,
     pub(super) model: Option<&'a str>,
 }
@@ -69,6 +70,7 @@ impl Figures {
         each_member(object, |name, value| match &*name {
             "service_tier" => beside.service_tier = Some(value),
             "speed" => beside.speed = Some(value),
+            "inference_geo" => beside.region = Some(value),
             "iterations" => beside.iterations = Some(value),
             "model" => beside.model = Some(value),
             name => figures.member(name, value),

@@ -664,6 +664,31 @@ mod anthropic {
     }
 
     #[test]
+    fn a_region_is_part_of_the_tier() {
+        let tier = |usage: &str| {
+            let body = format!(
+                r#"{{"type":"message","usage":{{"input_tokens":1,"output_tokens":1,{usage}}}}}"#
+            );
+            json(Endpoint::Messages, &body).service_tier
+        };
+        for (usage, expected) in [
+            (r#""service_tier":"standard","inference_geo":"us""#, "us"),
+            (r#""service_tier":"batch","inference_geo":"us""#, "batch-us"),
+            (r#""speed":"fast","inference_geo":"us""#, "fast-us"),
+            (
+                r#""service_tier":"standard","inference_geo":"global""#,
+                "standard",
+            ),
+            (
+                r#""service_tier":"standard","inference_geo":"not_available""#,
+                "standard",
+            ),
+        ] {
+            assert_eq!(tier(usage).as_deref(), Some(expected), "{usage}");
+        }
+    }
+
+    #[test]
     fn an_error_event_is_told_and_tools_and_thinking_are_text() {
         let thinking = r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#;
         let tool = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","name":"look","input":{}}}"#;

@@ -272,7 +272,7 @@ impl<'a> Traffic<'a> {
         let lower = lower.copied().unwrap_or(0);
         let upper = INPUT_BANDS.get(band).copied().unwrap_or(u64::MAX);
         let tier = row.service_tier.as_deref();
-        let of_tier = tier.and_then(|tier| price.tiers.get(tier));
+        let of_tier = tier.and_then(|tier| price.tier(tier));
         let of_tier = of_tier.map_or(&[][..], |tier| &tier.above);
         let within = price
             .above

@@ -76,6 +76,10 @@ impl Entry {
             return None;
         }
         let listed = text(&fields, "source").unwrap_or_default();
+        let mut row = row(figures, (from, today), &listed);
+        if let Some(raw) = fields.get("provider_specific_entry") {
+            add_factors(name, raw, &mut row, warnings);
+        }
         Some(Entry {
             name: name.to_owned(),
             provider: text(&fields, "litellm_provider").unwrap_or_default(),
@@ -83,7 +87,7 @@ impl Entry {
                 .get("max_output_tokens")
                 .and_then(|raw| whole_number(raw.get()))
                 .filter(|max| (1..=MAX_OUTPUT_TOKENS).contains(max)),
-            row: row(figures, (from, today), &listed),
+            row,
         })
     }
 
@@ -253,6 +257,27 @@ fn read_tiered_pricing(name: &str, raw: &RawValue, figures: &mut Figures, warnin
                 let rates = figures.entry((None, from)).or_default();
                 *rates.class_mut(class) = Some(price);
             }
+        }
+    }
+}
+
+/// `provider_specific_entry`: Anthropic's factors on token prices, for its fast mode and for the regions that a request can
+/// be kept in.
+fn add_factors(name: &str, raw: &RawValue, row: &mut PriceRow, warnings: &mut Warnings) {
+    let Ok(factors) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+        return;
+    };
+    // A tier comes first: regions have its price, too.
+    for key in ["fast", "us"] {
+        let Some(raw) = factors.get(key) else {
+            continue;
+        };
+        let added = amount(raw.get()).ok().and_then(|factor| match key {
+            "fast" => row.add_tier(key, factor.money),
+            region => row.add_region(region, factor.money),
+        });
+        if added.is_none() {
+            warnings.add(name, format!("its factor for {key} is none, left out"));
         }
     }
 }

@@ -37,6 +37,25 @@ const SONNET: &str = r#"{ "claude-sonnet-4-5": {
     "source": "https://vendor.example/prices", "supports_vision": true } }"#;
 
 #[test]
+fn factors_for_a_faster_mode_and_a_region_become_tiers() {
+    let map = SONNET.replace(
+        "\"supports_vision\": true",
+        "\"provider_specific_entry\": { \"us\": 1.1, \"fast\": 2.0 }",
+    );
+    let imported = imported(&map);
+    let tiers = &row(&imported)["tiers"];
+    for (tier, output) in [
+        ("us", "16.50"),
+        ("batch-us", "8.25"),
+        ("fast", "30.00"),
+        ("fast-us", "33.00"),
+    ] {
+        assert_eq!(tiers[tier]["output"].as_str(), Some(output), "{tier}");
+    }
+    assert_eq!(imported.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn an_entry_becomes_a_model_with_its_tiers() {
     let imported = imported(SONNET);
     let expected = r#"
