@@ -12,6 +12,8 @@ pub mod splice;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use http::Method;
+
 /// How an upstream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -57,6 +59,21 @@ impl Endpoint {
             "messages/count_tokens" => Endpoint::CountTokens,
             "models" => Endpoint::Models,
             _ => Endpoint::Other(other_name(rest).into()),
+        })
+    }
+
+    /// What a request asks for. Whoever only looks at a metered path asks for nothing that is metered: `GET
+    /// /v1/chat/completions` lists what was stored.
+    pub fn of_request(method: &Method, path: &str) -> Option<Endpoint> {
+        let endpoint = Endpoint::of_path(path)?;
+        let looks = matches!(
+            *method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+        );
+        Some(if looks && endpoint.needs_model() {
+            Endpoint::Other(endpoint.as_str().into())
+        } else {
+            endpoint
         })
     }
 

@@ -17,7 +17,7 @@ use crate::dialect::{Endpoint, endpoint_label};
 use crate::gateway::Gateway;
 use crate::ids::ModelName;
 use crate::ledger::{Entry, Outcome};
-use crate::measure::{self, Measured, Question};
+use crate::measure::{self, Charge, Measured, Question};
 use crate::meter::Reading;
 use crate::metrics::{InFlight, Observation, TrafficKey};
 use crate::money::Money;
@@ -151,7 +151,8 @@ impl Exchange {
         let outcome = self.outcome(&reading, outcome);
         self.note_conversation(&reading);
         let made = self.made_in_background(&reading);
-        if self.question.fetched && (made.is_none() || !reading.usage_final) {
+        let is_fetched = self.question.charge == Charge::Fetched;
+        if is_fetched && (made.is_none() || !reading.usage_final) {
             return Settlement::Done(self.close(outcome));
         }
         if let Some(made) = made {
@@ -215,7 +216,9 @@ impl Exchange {
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
         // What is only fetched adds nothing to a conversation, whatever its request says.
         let conversation = &self.question.ask.conversation;
-        let conversation = conversation.as_ref().filter(|_| !self.question.fetched);
+        let conversation = conversation
+            .as_ref()
+            .filter(|_| self.question.charge != Charge::Fetched);
         let ids = [reading.response_id.as_ref(), conversation];
         for turn in ids.into_iter().flatten().filter_map(|id| self.turn(id)) {
             self.gateway.conversations.note(turn, tokens);
@@ -253,15 +256,21 @@ impl Exchange {
             entry.reason = Some(note.into());
         }
         // What a path without usage costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
-        if measured.source == UsageSource::None || self.question.unmetered {
+        if measured.source == UsageSource::None || self.question.charge == Charge::Unknown {
             return;
         }
-        let asked = self.question.model.as_ref();
+        let asked = self.question.model.as_ref().map(ModelName::as_str);
         let parts: Vec<price::Part<'_>> = measured
             .parts
             .iter()
             .map(|part| price::Part {
-                model: part.model.as_ref().or(asked).map_or("", ModelName::as_str),
+                model: part
+                    .model
+                    .as_ref()
+                    .map(ModelName::as_str)
+                    .or(asked)
+                    .unwrap_or(""),
+                asked,
                 usage: part.usage,
             })
             .collect();
@@ -276,9 +285,14 @@ impl Exchange {
                 entry.cost = priced.cost.by_class;
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
-                self.incomplete = priced.cost.incomplete;
-                if priced.cost.incomplete && entry.reason.is_none() {
-                    entry.reason = Some(INCOMPLETE.into());
+                self.incomplete = priced.cost.incomplete || priced.stood_in;
+                if entry.reason.is_none() {
+                    let why = match (priced.stood_in, priced.cost.incomplete) {
+                        (true, _) => Some(STOOD_IN),
+                        (false, true) => Some(INCOMPLETE),
+                        (false, false) => None,
+                    };
+                    entry.reason = why.map(Into::into);
                 }
             }
             Err(error) => tracing::error!(id = %entry.id, %error, "a usage could not be priced"),
@@ -325,6 +339,10 @@ impl Exchange {
         }
     }
 }
+
+/// What an entry says whose served model has no price. A vendor that points a name at a new model must not make it free of
+/// a sudden: limits would hold nobody. It counts as unpriced in the metrics until the table knows the model.
+const STOOD_IN: &str = "the served model has no price: the asked one's stands in for it";
 
 /// What an entry says whose price lacks a part of what was used: web searches of a model whose table has no price for them.
 /// It counts as unpriced in the metrics, which is where such a thing is seen.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
 
 use crate::admit::{Admitted, LimitHeaders};
 use crate::answer::{AnswerBody, Passing};
@@ -383,7 +384,8 @@ async fn pass(
         strip_usage,
         caps: MeterCaps::default(),
     });
-    let collects = !event_stream && is_metered;
+    // An answer without a body (to a HEAD, 204, 304) has ended: nobody asks for its end.
+    let collects = (!event_stream && is_metered) || body.is_end_stream();
     let may_be_cut = exchange.allowance.is_some() && head.status.is_success();
     if may_be_cut {
         head.headers.remove(header::CONTENT_LENGTH);

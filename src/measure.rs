@@ -1,5 +1,7 @@
 //! What an answer used: as reported, else counted, else estimated.
 
+mod charge;
+
 use bytes::Bytes;
 
 use crate::dialect::Endpoint;
@@ -9,6 +11,8 @@ use crate::meter::count::{Counter, Tokenizer};
 use crate::meter::{Reading, ServedPart};
 use crate::price::PriceTable;
 use crate::tokens::{Usage, UsageSource};
+
+pub use charge::Charge;
 
 /// What was asked, kept until the answer is over in case that its tokens must be counted.
 #[derive(Clone, Debug)]
@@ -21,20 +25,16 @@ pub struct Question {
     pub model: Option<ModelName>,
     /// The client's body.
     pub body: Bytes,
-    /// Whether it fetches a response that was made before: free, unless it was made in the background and nobody has
-    /// been billed for it yet.
-    pub fetched: bool,
-    /// Whether the path has no usage to be metered and yet is not known to be free.
-    pub unmetered: bool,
+    /// How it is billed.
+    pub charge: Charge,
 }
 
 impl Question {
     /// In which shape the answer reports its usage.
     pub fn metered_as(&self) -> Endpoint {
-        if self.fetched {
-            Endpoint::Responses
-        } else {
-            self.endpoint.clone()
+        match self.charge {
+            Charge::Fetched => Endpoint::Responses,
+            _ => self.endpoint.clone(),
         }
     }
 }
@@ -73,6 +73,9 @@ pub fn without_counting(
     reading: Reading,
     status: u16,
 ) -> Result<Measured, Box<Reading>> {
+    if question.charge == Charge::Free {
+        return Ok(Measured::default());
+    }
     if let Some(usage) = reading.usage.filter(|_| reading.usage_final) {
         return Ok(Measured {
             usage,
@@ -81,14 +84,15 @@ pub fn without_counting(
             note: None,
         });
     }
-    if question.unmetered && status < 400 {
+    // A redirection did no work; neither did what was refused.
+    let refused = status >= 300 && status != CLIENT_CLOSED_REQUEST;
+    if question.charge == Charge::Unknown && !refused {
         return Ok(Measured::one(
             Usage::default(),
             reading.served_model,
             UsageSource::Estimated,
         ));
     }
-    let refused = status >= 400 && status != CLIENT_CLOSED_REQUEST;
     if refused || !question.endpoint.is_metered() || reading.queued {
         return Ok(Measured::default());
     }
@@ -135,9 +139,8 @@ pub async fn count(
             other => other,
         };
     }
-    if reading.usage.is_none() {
-        usage.web_search_requests = reading.web_search_calls;
-    }
+    // What the start of an answer reports is from before its searches.
+    usage.web_search_requests = usage.web_search_requests.max(reading.web_search_calls);
     let mut measured = Measured::one(usage, reading.served_model, source);
     if reading.absurd {
         measured.note = Some("the upstream reported an absurd usage, which was refused");

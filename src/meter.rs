@@ -45,7 +45,8 @@ pub struct MeterSettings {
 /// How much a meter reads and keeps of one answer, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct MeterCaps {
-    /// The longest line of an event stream that is read; longer ones pass unread.
+    /// The longest line of an event stream that is read; longer ones pass unread. The last event of a stream holds every
+    /// image that was made in it, beside its usage.
     pub line_bytes: usize,
     /// The longest JSON answer that is read.
     pub body_bytes: usize,
@@ -58,7 +59,7 @@ pub struct MeterCaps {
 impl Default for MeterCaps {
     fn default() -> Self {
         Self {
-            line_bytes: 8 << 20,
+            line_bytes: 32 << 20,
             body_bytes: 64 << 20,
             decoded_bytes: 256 << 20,
             text_bytes: 4 << 20,

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 
 use crate::admit;
 use crate::answer::AnswerBody;
-use crate::dialect::ask::{self, Ask};
+use crate::dialect::ask::{self, Ask, AskError};
 use crate::dialect::error_body::Code;
 use crate::dialect::{Dialect, Endpoint};
 use crate::exchange::traffic_key;
@@ -33,7 +33,7 @@ use crate::headers;
 use crate::identify::{Caller, Peer, identify};
 use crate::ids::RequestId;
 use crate::ledger::{Entry, Outcome};
-use crate::measure::Question;
+use crate::measure::{Charge, Question};
 use crate::metrics::{InFlight, Observation};
 use crate::refuse::Refusal;
 use crate::snapshot::Snapshot;
@@ -44,7 +44,7 @@ pub async fn serve(
     request: Request<Incoming>,
     peer: Arc<Peer>,
 ) -> Response<AnswerBody> {
-    let mut frame = Frame::new(&gateway, request.uri().path(), request.headers());
+    let mut frame = Frame::new(&gateway, &request);
     // A proxy in front may have framed this request by a length that hyper dropped in favour of the coding: whatever
     // follows on this connection may be what that proxy took for its body (RFC 9112, 6.1).
     // And what follows a CONNECT may be what it took for a tunnel.
@@ -107,7 +107,7 @@ async fn live(
 
     let bounds = &snapshot.config.server;
     let body = body::read(&head, body, bounds, &gateway.body_memory).await?;
-    let ask = ask::read(&endpoint, &body.plain).map_err(refuse_ask)?;
+    let ask = read_ask(&endpoint, &head, &body.plain).map_err(refuse_ask)?;
     frame.ask(&ask);
     if let Some(model) = &ask.model
         && !caller.may_use(model.as_str())
@@ -129,8 +129,7 @@ async fn live(
     let admitted = Box::pin(admit::admit(gateway, &snapshot, applicant, route)).await?;
 
     let question = Question {
-        fetched: models::fetches_response(&endpoint, &head.method),
-        unmetered: !endpoint.is_metered() && !models::is_free(&endpoint, &head.method),
+        charge: Charge::of(&endpoint, &head.method),
         endpoint,
         model: admitted.model.clone(),
         body: body.plain.clone(),
@@ -166,12 +165,12 @@ struct Asked {
 }
 
 impl Frame {
-    fn new(gateway: &Arc<Gateway>, path: &str, headers: &HeaderMap) -> Frame {
-        let endpoint = Endpoint::of_path(path);
+    fn new(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Frame {
+        let endpoint = Endpoint::of_request(request.method(), request.uri().path());
         let dialect = match &endpoint {
             // A path that both dialects have: Anthropic's SDKs always send this header.
             Some(Endpoint::Other(_) | Endpoint::Models) | None
-                if headers.contains_key("anthropic-version") =>
+                if request.headers().contains_key("anthropic-version") =>
             {
                 Dialect::Anthropic
             }
@@ -294,7 +293,19 @@ fn no_such_path() -> Refusal {
     )
 }
 
-fn refuse_ask(error: ask::AskError) -> Refusal {
+/// What a body asks: JSON, or at paths that are only passed through a form.
+fn read_ask(endpoint: &Endpoint, head: &Parts, body: &[u8]) -> Result<Ask, AskError> {
+    if !endpoint.needs_model()
+        && let Some(content_type) = head.headers.get(header::CONTENT_TYPE)
+        && let Ok(content_type) = content_type.to_str()
+        && let Some(ask) = ask::form::read(content_type, body)?
+    {
+        return Ok(ask);
+    }
+    ask::read(endpoint, body)
+}
+
+fn refuse_ask(error: AskError) -> Refusal {
     let refusal = Refusal::new(Code::InvalidRequest, error.message);
     match error.param {
         Some(param) => refusal.param(param),

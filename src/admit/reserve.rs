@@ -150,7 +150,11 @@ impl<'a> Need<'a> {
         cap: Option<u64>,
     ) -> Need<'a> {
         let name = served.model.as_ref().map_or("", ModelName::as_str);
-        let extent = Extent::knowing(applicant.body, &applicant.ask.long_strings);
+        // What has no usage takes no tokens, however long its body is (a file, a recording).
+        let extent = match applicant.endpoint.is_metered() {
+            true => Extent::knowing(applicant.body, &applicant.ask.long_strings),
+            false => Extent::default(),
+        };
         let (most, asked_by) = served.output_max(applicant);
         let (output_max, said_by) = match cap {
             // A limit's cap is sent along.

@@ -321,6 +321,7 @@ impl SubscriberDay<'_> {
         }
         let part = Part {
             model: served,
+            asked: None,
             usage: entry.usage,
         };
         let tier = entry.service_tier.as_deref();

@@ -18,7 +18,7 @@ pub use output::{ChoiceText, OutputText, ToolText};
 pub use reading::{End, Reading, ServedPart};
 
 use self::figures::{Figures, Habit};
-use self::found::{Found, error_message, is_truthy, is_web_search};
+use self::found::{Found, error_message, is_search_result, is_truthy, is_web_search};
 use self::output::Collector;
 use self::repeat::Repeat;
 use super::json::{Walk, each_element, text, walk_members};
@@ -346,6 +346,7 @@ impl Report {
                     .is_some_and(|usage| Figures::read(usage).0.has_output());
             }
             "content_block_start" | "content_block_delta" => {
+                self.web_searches += u64::from(found.content_block.is_some_and(is_search_result));
                 if let Some(block) = found.content_block.or(found.delta) {
                     self.collector.block(index(found.index), block);
                 }

@@ -189,6 +189,8 @@ impl Run<'_> {
         let model = entry.served_model.as_ref().or(entry.model.as_ref());
         let part = Part {
             model: model.map_or("", |model| model.as_str()),
+            // What stood in for a price is no price of the served model: it stays as booked until there is one.
+            asked: None,
             usage: entry.usage,
         };
         let tier = entry.service_tier.as_deref();

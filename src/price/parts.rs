@@ -10,6 +10,8 @@ use crate::tokens::Usage;
 pub struct Part<'a> {
     /// The model, as the upstream names it.
     pub model: &'a str,
+    /// The model that was asked for: where the served one has no price, this one's stands in for it.
+    pub asked: Option<&'a str>,
     /// What it used.
     pub usage: Usage,
 }
@@ -24,6 +26,8 @@ pub struct Priced {
     pub priced_by: Vec<PricedBy>,
     /// Whether any part has no price. Its cost is then missing, while that of the other parts still counts.
     pub unpriced: bool,
+    /// Whether the price of what was asked for stands in for that of what was served.
+    pub stood_in: bool,
 }
 
 /// Prices an answer part by part under the rows that held at a moment.
@@ -41,10 +45,13 @@ pub fn price_parts(
 ) -> Result<Priced, CostError> {
     let mut priced = Priced::default();
     for (index, part) in parts.iter().enumerate() {
-        let Some((entry, row)) = table.price(part.model, at) else {
+        let served = table.price(part.model, at);
+        let found = served.or_else(|| table.price(part.asked?, at));
+        let Some((entry, row)) = found else {
             priced.unpriced = true;
             continue;
         };
+        priced.stood_in |= served.is_none();
         let requests = u64::from(index == 0);
         let cost = row.cost_of(&part.usage, service_tier, requests)?;
         priced.cost.by_class += cost.by_class;
@@ -99,7 +106,11 @@ mod tests {
             input_tokens,
             ..Usage::default()
         };
-        Part { model, usage }
+        Part {
+            model,
+            asked: None,
+            usage,
+        }
     }
 
     fn priced(parts: &[Part<'_>]) -> Priced {
@@ -123,6 +134,20 @@ mod tests {
         let priced = priced(&[part("unheard-of", 5), part("small", 1000)]);
         assert!(priced.unpriced && priced.priced_by.is_empty());
         assert_eq!(priced.cost.by_class.total(), Money::parse("0.001").unwrap());
+    }
+
+    #[test]
+    fn what_was_asked_for_stands_in_for_a_served_model_without_a_price() {
+        let renamed = Part {
+            asked: Some("small"),
+            ..part("small-2027-01-15", 1000)
+        };
+        let priced = priced(&[renamed, part("large", 100)]);
+        assert!(priced.stood_in && !priced.unpriced);
+        let models: Vec<&str> = priced.priced_by.iter().map(|by| &*by.model).collect();
+        assert_eq!(models, ["small", "large"]);
+        // 1,000 x 1 + 100 x 10 micro-dollars, and the fee of the model that answered first.
+        assert_eq!(priced.cost.by_class.total(), Money::parse("0.003").unwrap());
     }
 
     #[test]

@@ -80,27 +80,6 @@ pub(super) fn answer(
     Ok(Some(response))
 }
 
-/// Whether a path without usage costs nothing at the providers: reading what was made before, or what is on offer.
-pub(super) fn is_free(endpoint: &Endpoint, method: &Method) -> bool {
-    match endpoint {
-        Endpoint::CountTokens | Endpoint::Models => true,
-        // Fetching a response is free (its creation was billed), and so are cancelling and deleting it.
-        Endpoint::Other(name) => {
-            let reading = method == Method::GET
-                || method == Method::DELETE
-                || &**name == "responses.id.cancel";
-            reading && (name.starts_with("responses.") || name.starts_with("models."))
-        }
-        _ => false,
-    }
-}
-
-/// Whether a request fetches a response by its id: the first fetch of one that was made in the background reports its
-/// usage, which its creation could not.
-pub(super) fn fetches_response(endpoint: &Endpoint, method: &Method) -> bool {
-    matches!(endpoint, Endpoint::Other(name) if &**name == "responses.id") && method == Method::GET
-}
-
 /// A model that the caller cannot use, whether or not it exists: which of both is not told.
 pub(super) fn unknown(model: &ModelName) -> Refusal {
     Refusal::new(

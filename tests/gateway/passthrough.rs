@@ -201,6 +201,92 @@ async fn an_unknown_path_is_passed_through_and_counted_as_unpriced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_what_was_made_is_not_billed_for_it_again() {
+    let batch =
+        r#"{"id":"batch_1","object":"batch","usage":{"input_tokens":1500,"output_tokens":500}}"#;
+    let upstream = Upstream::start(move |asked| match asked.path.as_str() {
+        "/v1/files/file-1" => Reply {
+            status: 204,
+            ..Reply::json(204, "")
+        },
+        _ => Reply::json(200, batch),
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    let looks = [
+        ("GET", "/v1/batches/batch_1"),
+        ("HEAD", "/v1/batches/batch_1"),
+        ("GET", "/v1/chat/completions/chatcmpl-1"),
+        ("DELETE", "/v1/files/file-1"),
+        // A list of what was stored.
+        ("GET", "/v1/chat/completions"),
+    ];
+    for (method, path) in looks {
+        let answer = client.ask(method, path).await;
+        assert!(
+            answer.status.is_success(),
+            "{method} {path}: {}",
+            answer.status
+        );
+    }
+    for entry in gateway.ledger_of(looks.len()).await {
+        assert_eq!(entry["usage_source"], "none", "{entry}");
+        assert_eq!(entry["usage"]["input_tokens"], 0, "{entry}");
+        assert_eq!(entry["outcome"], "completed", "{entry}");
+    }
+    assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_names_its_model_and_is_held_to_its_key_and_its_route() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let only = ACME.replace(
+        "secret = \"sk-acme\"",
+        "secret = \"sk-acme\", models = [\"whisper-1\"]",
+    );
+    // What has no usage takes nothing of a limit on tokens, however long its body is.
+    let limit = "[[accounts.limits]]\non = \"tokens\"\nmax = 1000\nper = \"month\"\n";
+    let gateway = Gateway::start(&config(&upstream, &format!("{only}{limit}"))).await;
+    let form = |model: &str| {
+        let sound = "RIFF".repeat(100_000);
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n{sound}\r\n\
+             --b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n--b--\r\n"
+        )
+    };
+    let kind = [("content-type", "multipart/form-data; boundary=b")];
+    for (model, status) in [("whisper-1", 200), ("gpt-4o-transcribe", 404)] {
+        let answer = gateway
+            .client()
+            .post_with("/v1/audio/transcriptions", form(model), &kind)
+            .await;
+        assert_eq!(answer.status, status, "{model}: {}", answer.text());
+    }
+    assert_eq!(upstream.asked().len(), 1);
+    assert_eq!(gateway.ledger_of(2).await[0]["model"], "whisper-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_vendor_points_at_a_new_model_does_not_become_free() {
+    let served = chat_answer(1000, 100).replace("gpt-4o-mini", "gpt-4o-mini-2031-01-15");
+    assert!(served.contains("2031"), "{served}");
+    let upstream = Upstream::start(move |_| Reply::json(200, served.clone())).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    gateway.client().post("/v1/chat/completions", CHAT).await;
+    let entry = &gateway.ledger_of(1).await[0];
+    assert_eq!(entry["served_model"], "gpt-4o-mini-2031-01-15");
+    assert_eq!(entry["cost_usd"], "0.00021");
+    assert_eq!(entry["priced_by"]["model"], "gpt-4o-mini");
+    // Whoever keeps the price table is told.
+    assert!(
+        entry["reason"].as_str().unwrap().contains("no price"),
+        "{entry}"
+    );
+    assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_list_of_models_is_what_the_key_may_use() {
     let upstream = Upstream::start(|_| Reply::json(500, "{}")).await;
     let only = ACME.replace(

@@ -105,7 +105,17 @@ fn cached_input_has_its_price() {
 
 fn cost(table: &PriceTable, model: &str, usage: Usage, at: &str) -> Money {
     let at: Timestamp = at.parse().unwrap();
-    let priced = price_parts(table, &[Part { model, usage }], None, at).unwrap();
+    let priced = price_parts(
+        table,
+        &[Part {
+            model,
+            asked: None,
+            usage,
+        }],
+        None,
+        at,
+    )
+    .unwrap();
     assert!(!priced.unpriced, "{model}");
     priced.cost.by_class.total()
 }

@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use super::super::json::{LongStrings, Stopped, members, span_in};
 use super::super::{Endpoint, canonical_tier, priced_region};
-use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown};
+use super::{
+    Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown, text_model,
+};
 use crate::ids::ModelName;
 use crate::price::tier_in_region;
 
@@ -187,17 +189,9 @@ impl<'a> Found<'a> {
             .ok_or_else(|| wrong("is missing"))?;
         let name: Cow<'_, str> =
             string(value).ok_or_else(|| wrong("must be a string of valid Unicode"))?;
-        if name.is_empty() {
-            return Err(wrong("must not be empty"));
-        }
-        if name.len() > ModelName::MAX_BYTES {
-            return Err(wrong("is too long"));
-        }
-        if name.chars().any(char::is_control) {
-            return Err(wrong("must not contain control characters"));
-        }
+        let name = text_model(name.as_bytes())?;
         let span = span_in(self.body, value).ok_or_else(|| wrong("is out of place"))?;
-        Ok((ModelName::new(&name), span))
+        Ok((name, span))
     }
 
     fn flag(&self, member: Member, name: &str) -> Result<bool, AskError> {
@@ -257,6 +251,8 @@ impl<'a> Found<'a> {
             span_in(self.body, value).ok_or_else(|| self.wrong(name, value, "is out of place"))?;
         let tokens = match value {
             "null" => None,
+            // What llama.cpp and LM Studio are told for "without bound".
+            _ if value.parse::<f64>().is_ok_and(|number| number < 0.0) => None,
             _ => Some(self.whole_number(name, value, 0, OUTPUT_TOKENS_MAX)?),
         };
         Ok(Some(Bound { tokens, span }))

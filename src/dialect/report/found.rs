@@ -115,6 +115,17 @@ impl<'a> Found<'a> {
     }
 }
 
+/// What Anthropic's search brought: a list. A search that failed has an error in its place, and is not billed.
+pub(super) fn is_search_result(block: &str) -> bool {
+    let (mut is_result, mut is_list) = (false, false);
+    each_member(block, |name, value| match &*name {
+        "type" => is_result = value == "\"web_search_tool_result\"",
+        "content" => is_list = value.starts_with('['),
+        _ => {}
+    });
+    is_result && is_list
+}
+
 /// A call that is billed: a search, not a look at a page already found (OpenAI's actions `open_page`, `find`, `find_in_page`).
 pub(super) fn is_web_search(item: &str) -> bool {
     let mut is_call = false;

@@ -664,6 +664,21 @@ mod anthropic {
     }
 
     #[test]
+    fn searches_of_a_stream_that_broke_off_are_counted() {
+        let block = |content: &str| {
+            format!(
+                r#"{{"type":"content_block_start","index":1,"content_block":{{"type":"web_search_tool_result","content":{content}}}}}"#
+            )
+        };
+        let found = block(r#"[{"type":"web_search_result","title":"Weirs"}]"#);
+        let failed =
+            block(r#"{"type":"web_search_tool_result_error","error_code":"max_uses_exceeded"}"#);
+        let events = [START, &found, &failed];
+        let reading = stream(Endpoint::Messages, &events, End::Aborted);
+        assert_eq!(reading.web_search_calls, 1);
+    }
+
+    #[test]
     fn a_region_is_part_of_the_tier() {
         let tier = |usage: &str| {
             let body = format!(

@@ -19,6 +19,7 @@ fuzz_target!(|data: &[u8]| {
         3 => Endpoint::Embeddings,
         _ => Endpoint::Messages,
     };
+    let _ = ask::form::read("multipart/form-data; boundary=b", body);
     let Ok(ask) = ask::read(&endpoint, body) else {
         return;
     };

@@ -82,7 +82,12 @@ impl Client {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        let request = self.request("GET", path, Bytes::new(), &[]);
+        self.ask("GET", path).await
+    }
+
+    /// A request without a body.
+    pub async fn ask(&self, method: &str, path: &str) -> Answer {
+        let request = self.request(method, path, Bytes::new(), &[]);
         let response = tokio::time::timeout(PATIENCE, self.inner.request(request))
             .await
             .unwrap()
