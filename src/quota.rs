@@ -17,7 +17,7 @@ pub mod memory;
 mod naive;
 pub mod redis;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub use self::bound::{Bound, CounterId, CounterState, Demand, Owner};
 use self::chain::Rule;
 use self::memory::MemoryQuota;
-pub use self::redis::{LinkError, RedisQuota, RedisSettings, Seeder};
+pub use self::redis::{LinkError, Past, RedisQuota, RedisSettings, Seeder};
 use crate::ids::{AccountId, RequestId};
 pub use crate::period::WindowSpan;
 
@@ -236,19 +236,38 @@ impl Quota {
         answer
     }
 
-    /// Adds use that no reservation stands for: for limits whose counters are new, what the ledger says was used so far.
-    /// It gives no warnings: they were given when the use was new. Counters in Redis take all use of a limit from
-    /// whichever gateway comes first, and none from the others, so `uses` must have all of it.
+    /// Takes limits into force that are to be found in shared counters by all gateways: `trees` has every counting limit of
+    /// each tree in which something changed, also trees that have none any more. Says which of them the caller is to give
+    /// their past ([`Quota::seed`]): those to which no gateway has given it yet. Counters in memory are this gateway's own:
+    /// there it is whatever it `added`.
     ///
     /// # Errors
     /// When shared counters cannot be reached.
-    pub async fn seed(&self, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
+    pub async fn adopt(
+        &self,
+        trees: HashMap<AccountId, Vec<Arc<Rule>>>,
+        added: &[Arc<Rule>],
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Rule>>, LinkError> {
+        match &self.keeper {
+            Keeper::Memory(_) => Ok(added.to_vec()),
+            Keeper::Redis(redis) => Box::pin(redis.adopt(trees, now)).await,
+        }
+    }
+
+    /// Adds use that no reservation stands for: for limits whose counters are new, what the ledger says was used so far.
+    /// It gives no warnings: they were given when the use was new. Counters in Redis take all use of a limit from
+    /// whichever gateway comes first, and none from the others, so `past` must have all of it.
+    ///
+    /// # Errors
+    /// When shared counters cannot be reached.
+    pub async fn seed(&self, past: &Past, now: Timestamp) -> Result<(), LinkError> {
         match &self.keeper {
             Keeper::Memory(memory) => {
-                memory.seed(uses, now);
+                memory.seed(&past.uses, now);
                 Ok(())
             }
-            Keeper::Redis(redis) => Box::pin(redis.seed(uses, now)).await,
+            Keeper::Redis(redis) => Box::pin(redis.seed(past, now)).await,
         }
     }
 
@@ -267,17 +286,12 @@ impl Quota {
     }
 
     /// Forgets what limits that are gone hold in their present windows, open requests included: should such a limit come
-    /// back within its window, it is filled anew, and requests that are then open add themselves ([`Quota::add`]).
-    ///
-    /// # Errors
-    /// When shared counters cannot be reached.
-    pub async fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) -> Result<(), LinkError> {
+    /// back within its window, it is filled anew, and requests that are then open add themselves ([`Quota::add`]). Shared
+    /// counters stay: other gateways may still hold requests to them.
+    pub fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) {
         match &self.keeper {
-            Keeper::Memory(memory) => {
-                memory.forget(rules, now);
-                Ok(())
-            }
-            Keeper::Redis(redis) => Box::pin(redis.forget(rules, now)).await,
+            Keeper::Memory(memory) => memory.forget(rules, now),
+            Keeper::Redis(redis) => redis.forget(rules, now),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::ledger::{Entry, Outcome};
 use crate::period::WindowSpan;
 use crate::plan::{Measure, Window};
 use crate::quota::chain::{Chains, Rule};
-use crate::quota::{Bound, CounterId, Demand, Owner, Use};
+use crate::quota::{Bound, CounterId, Demand, Owner, Past, Use};
 use crate::snapshot::Snapshot;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -111,16 +111,29 @@ pub(super) async fn seed(
         if let Err(error) = owner.ledger.flush(FLUSH_TIMEOUT) {
             tracing::warn!(%error, "counters are rebuilt without the entries that have not reached the store");
         }
-        sum(owner.store.as_ref(), &newer.chains, &rules, &apart, now)
+        let uses = sum(owner.store.as_ref(), &newer.chains, &rules, &apart, now)?;
+        Ok::<_, StoreError>(Past { rules, uses })
     });
-    let uses = summed.await.map_err(|_| StartError::Interrupted)??;
-    Ok(gateway.quota.seed(&uses, now).await?)
+    let past = summed.await.map_err(|_| StartError::Interrupted)??;
+    Ok(gateway.quota.seed(&past, now).await?)
 }
 
 /// The accounts at the top of the trees that some limits lie in.
 pub(super) fn roots<'a>(rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Vec<AccountId> {
     let roots: HashSet<&AccountId> = rules.into_iter().map(|rule| &rule.root).collect();
     roots.into_iter().cloned().collect()
+}
+
+/// The limits of trees that are summed, by tree; a tree may have none.
+pub(super) fn trees(chains: &Chains, roots: Vec<AccountId>) -> HashMap<AccountId, Vec<Arc<Rule>>> {
+    let mut trees: HashMap<AccountId, Vec<Arc<Rule>>> =
+        roots.into_iter().map(|root| (root, Vec::new())).collect();
+    for rule in chains.rules().filter(|rule| is_summed(rule)) {
+        if let Some(rules) = trees.get_mut(&rule.root) {
+            rules.push(Arc::clone(rule));
+        }
+    }
+    trees
 }
 
 /// Rules that share a counter are summed once; concurrency has no past.

@@ -78,26 +78,58 @@ impl Gateway {
         let newer = Arc::new(Snapshot::build(config, stored, &self.pepper, Some(&older))?);
         // First: what cannot be recorded does not come into force, and is tried again.
         record_plans(self, &newer, Some(Arc::clone(&older))).await?;
-        let added = newer.chains.new_since(&older.chains, Timestamp::now());
+        let (now, by_tree) = (Timestamp::now(), self.quota.is_shared());
+        let added = newer.chains.new_since(&older.chains, by_tree, now);
+        let gone = older.chains.new_since(&newer.chains, by_tree, now);
+        let unfilled = self.adopt(&newer, &added, &gone).await;
         // The cut comes before the swap: whoever is admitted after it to the older limits, adds itself to the new ones.
         let apart = (!added.is_empty()).then(|| {
             self.added.note(newer.generation, &added);
-            self.added.fills(&added);
+            self.added.fills(&unfilled);
             let except = self.quota.begin_generation(newer.generation);
             let ended_by = Some(Timestamp::now());
             Apart { except, ended_by }
         });
         self.swap(Arc::clone(&newer));
-        let gone = older.chains.new_since(&newer.chains, Timestamp::now());
-        if !gone.is_empty()
-            && let Err(error) = self.quota.forget(&gone, Timestamp::now()).await
-        {
-            tracing::warn!(%error, "limits that are gone could not be forgotten: one that comes back within its window may be counted wrongly");
+        if !gone.is_empty() {
+            self.quota.forget(&gone, Timestamp::now());
         }
         if let Some(apart) = apart {
-            self.fill(&newer, added, apart).await;
+            self.fill(&newer, unfilled, apart).await;
         }
         Ok(())
+    }
+
+    /// Takes all limits into force in shared counters, at a start: some may have changed since these were built.
+    pub(super) async fn adopt_all(self: &Arc<Self>, snapshot: &Arc<Snapshot>) {
+        let roots = rebuild::roots(snapshot.chains.rules());
+        let trees = rebuild::trees(&snapshot.chains, roots);
+        match self.quota.adopt(trees, &[], Timestamp::now()).await {
+            Ok(unfilled) if unfilled.is_empty() => {}
+            Ok(unfilled) => {
+                self.added.fills(&unfilled);
+                self.fill(snapshot, unfilled, Apart::default()).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known whether shared counters have what every limit has used");
+            }
+        }
+    }
+
+    /// Takes limits into force for all gateways that share their counters. Gives back those whose past is to be read here.
+    async fn adopt(
+        &self,
+        snapshot: &Snapshot,
+        added: &[Arc<Rule>],
+        gone: &[Arc<Rule>],
+    ) -> Vec<Arc<Rule>> {
+        let roots = rebuild::roots(added.iter().chain(gone));
+        let trees = rebuild::trees(&snapshot.chains, roots);
+        let adopted = self.quota.adopt(trees, added, Timestamp::now()).await;
+        adopted.unwrap_or_else(|error| {
+            tracing::warn!(%error, "shared counters do not know yet which limits came and went: one that comes back within its window may be counted wrongly");
+            added.to_vec()
+        })
     }
 
     /// Gives limits that are new what was used before them. They hold from now on whether that can be read or not: what

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::rebuild::{self, Apart};
 use super::{FLUSH_TIMEOUT, Gateway};
 use crate::ids::{AccountId, RequestId};
-use crate::quota::{Seeder, Use};
+use crate::quota::{Past, Seeder};
 
 /// Reads trees' use from the ledger of a gateway, once that is there: the gateway owns the counters that ask.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Seeder for LedgerSeeder {
         &self,
         roots: &HashSet<AccountId>,
         except: &HashSet<RequestId>,
-    ) -> Result<Vec<Use>, String> {
+    ) -> Result<Past, String> {
         let gateway = self.gateway().ok_or("the gateway is not there yet")?;
         let (snapshot, now) = (gateway.snapshot(), Timestamp::now());
         let rules: Vec<_> = snapshot
@@ -54,13 +54,9 @@ impl Seeder for LedgerSeeder {
             except: except.clone(),
             ended_by: None,
         };
-        rebuild::sum(
-            gateway.store.as_ref(),
-            &snapshot.chains,
-            &rules,
-            &apart,
-            now,
-        )
-        .map_err(|error| error.to_string())
+        let store = gateway.store.as_ref();
+        let uses = rebuild::sum(store, &snapshot.chains, &rules, &apart, now)
+            .map_err(|error| error.to_string())?;
+        Ok(Past { rules, uses })
     }
 }

@@ -186,7 +186,9 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
     seeder.attach(&gateway);
     if gateway.quota.is_shared() {
         let roots = rebuild::roots(snapshot.chains.rules());
-        gateway.quota.start(roots, Timestamp::now()).await;
+        gateway.quota.start(roots.clone(), Timestamp::now()).await;
+        // Limits that changed while no gateway ran, or in another one's file.
+        gateway.adopt_all(&snapshot).await;
         if !gateway.quota.is_up() {
             rebuild::remembered(&gateway, &snapshot, Timestamp::now()).await?;
         }

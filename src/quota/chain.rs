@@ -1,6 +1,6 @@
 //! Which limits a request counts against: compiled once for each snapshot of accounts, read by every request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -257,30 +257,21 @@ impl Chains {
     }
 
     /// The counting rules whose counter and window `older` did not have at `now`: a limit that is new, or a billing
-    /// period that begins on another day. Their use so far must be read from the ledger.
-    pub fn new_since(&self, older: &Chains, now: Timestamp) -> Vec<Arc<Rule>> {
-        let windows = |chains: &Chains| {
-            chains
-                .rules()
-                .filter(|rule| rule.counts && rule.counter.per().is_some())
-                .map(|rule| {
-                    (
-                        Arc::clone(&rule.counter),
-                        Bound::new(rule, now).cell,
-                        Arc::clone(rule),
-                    )
-                })
-                .collect::<Vec<_>>()
+    /// period that begins on another day. With counters that lie by tree it is also one of an account that moved into
+    /// another. Their use so far must be read from the ledger.
+    pub fn new_since(&self, older: &Chains, by_tree: bool, now: Timestamp) -> Vec<Arc<Rule>> {
+        let counting = |chains: &'_ Chains| -> Vec<Arc<Rule>> {
+            let counts = |rule: &&Arc<Rule>| rule.counts && rule.counter.per().is_some();
+            chains.rules().filter(counts).cloned().collect()
         };
-        let known: std::collections::HashSet<_> = windows(older)
-            .into_iter()
-            .map(|(counter, cell, _)| (counter, cell))
-            .collect();
-        windows(self)
-            .into_iter()
-            .filter(|(counter, cell, _)| !known.contains(&(Arc::clone(counter), *cell)))
-            .map(|(_, _, rule)| rule)
-            .collect()
+        let place = |rule: &Arc<Rule>| {
+            let root = by_tree.then(|| rule.root.clone());
+            (Arc::clone(&rule.counter), Bound::new(rule, now).cell, root)
+        };
+        let known: HashSet<_> = counting(older).iter().map(place).collect();
+        let mut new = counting(self);
+        new.retain(|rule| !known.contains(&place(rule)));
+        new
     }
 }
 

@@ -35,13 +35,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use self::delivery::Owed;
 use self::link::Link;
 pub use self::link::LinkError;
 use self::node::{Last, Node, Open, present};
 use self::rebuild::Rising;
-pub use self::rebuild::Seeder;
+pub use self::rebuild::{Past, Seeder};
 use self::script::{Arguments, SCRIPTS, more_units, read_refusal, reserve_arguments};
 use super::chain::Rule;
 use super::memory::{MemoryQuota, SETTLE_LATE_MS};
@@ -314,13 +315,23 @@ impl RedisQuota {
     ///
     /// # Errors
     /// When Redis is away.
-    pub async fn seed(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
+    pub async fn seed(self: &Arc<Self>, past: &Past, now: Timestamp) -> Result<(), LinkError> {
         let latest_ms = self.advance(now);
-        for (rule, uses) in past::by_counter(uses) {
+        for (rule, uses) in past::by_counter(&past.uses) {
             let once = past::once(rule, now);
             let booked = past::by_cell(uses, now);
             self.in_tree(&rule.root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
                 past::seed_arguments(epoch, latest_ms, &once, &booked, now)
+            })
+            .await?;
+        }
+        let mut by_root: HashMap<&AccountId, Vec<&Arc<Rule>>> = HashMap::new();
+        for rule in &past.rules {
+            by_root.entry(&rule.root).or_default().push(rule);
+        }
+        for (root, rules) in by_root {
+            self.in_tree(root, Self::LONG_WAIT, &SCRIPTS.built, |epoch| {
+                past::built_arguments(epoch, latest_ms, rules.iter().copied())
             })
             .await?;
         }
@@ -344,29 +355,48 @@ impl RedisQuota {
         Ok(())
     }
 
-    /// As [`super::Quota::forget`].
+    /// As [`super::Quota::adopt`]. Trees without limits have an empty list.
     ///
     /// # Errors
     /// When Redis is away.
-    pub async fn forget(
+    pub async fn adopt(
         self: &Arc<Self>,
-        rules: &[Arc<Rule>],
+        trees: HashMap<AccountId, Vec<Arc<Rule>>>,
         now: Timestamp,
-    ) -> Result<(), LinkError> {
+    ) -> Result<Vec<Arc<Rule>>, LinkError> {
         let latest_ms = self.advance(now);
+        let mut adopting = JoinSet::new();
+        let mut unbuilt = Vec::new();
+        for (root, rules) in trees {
+            if adopting.len() >= Self::CALLS_MAX
+                && let Some(Ok(found)) = adopting.join_next().await
+            {
+                unbuilt.append(&mut found?);
+            }
+            let quota = Arc::clone(self);
+            adopting.spawn(async move {
+                let adopted = quota.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.adopt, |epoch| {
+                    past::adopt_arguments(epoch, latest_ms, &rules, now)
+                });
+                let (_, mut answer) = adopted.await?;
+                answer.text();
+                let is_unbuilt = |_: &Arc<Rule>| answer.integer() == Some(1);
+                Ok::<_, TreeError>(rules.into_iter().filter(is_unbuilt).collect())
+            });
+        }
+        while let Some(found) = adopting.join_next().await {
+            if let Ok(found) = found {
+                let mut found: Vec<Arc<Rule>> = found?;
+                unbuilt.append(&mut found);
+            }
+        }
+        Ok(unbuilt)
+    }
+
+    /// As [`super::Quota::forget`].
+    pub fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) {
         self.share.forget(rules, now);
         self.lock().forget(rules, now);
-        let mut by_root: HashMap<&AccountId, Vec<&Arc<Rule>>> = HashMap::new();
-        for rule in rules {
-            by_root.entry(&rule.root).or_default().push(rule);
-        }
-        for (root, rules) in by_root {
-            self.in_tree(root, Self::LONG_WAIT, &SCRIPTS.forget, |epoch| {
-                past::forget_arguments(epoch, latest_ms, &rules, now)
-            })
-            .await?;
-        }
-        Ok(())
     }
 
     /// As [`super::Quota::remember`].

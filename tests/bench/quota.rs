@@ -22,7 +22,7 @@ use weir::money::Money;
 use weir::plan::{Account, Action, Amount, Limit, Measure, Period, Plan, Window};
 use weir::quota::chain::{Chain, Chains};
 use weir::quota::memory::MemoryQuota;
-use weir::quota::{Demand, Quota, RedisSettings, Seeder, Use};
+use weir::quota::{Demand, Past, Quota, RedisSettings, Seeder};
 use weir::secret::Secret;
 
 const DEMAND: Demand = Demand {
@@ -188,8 +188,8 @@ struct NoLedger;
 impl Seeder for NoLedger {
     fn flush(&self) {}
 
-    fn used(&self, _: &HashSet<AccountId>, _: &HashSet<RequestId>) -> Result<Vec<Use>, String> {
-        Ok(Vec::new())
+    fn used(&self, _: &HashSet<AccountId>, _: &HashSet<RequestId>) -> Result<Past, String> {
+        Ok(Past::default())
     }
 }
 

@@ -220,3 +220,68 @@ async fn a_reload_says_which_settings_wait_for_the_next_start() {
         200
     );
 }
+
+/// What the first limit of an account has used, in tokens.
+async fn used(gateway: &Gateway, account: &str) -> String {
+    let page = gateway
+        .admin_page(&format!("/api/v1/limits?account={account}"))
+        .await;
+    let limits = page["items"].as_array().unwrap();
+    let own = limits.iter().find(|limit| limit["account"] == account);
+    own.unwrap_or_else(|| panic!("{page}"))["used"].to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_counters_know_what_was_used_of_a_limit_that_changed_while_no_gateway_ran() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(60, 40))).await;
+    let text = |limit: &str| {
+        let quota = format!("[quota]\nurl = \"{}\"\n", redis.url());
+        config(&upstream, &format!("{quota}\n{ACME}\n{limit}"))
+    };
+    let limit = |per: &str| {
+        format!("[[accounts.limits]]\non = \"tokens\"\nmax = 1000000\nper = \"{per}\"\n")
+    };
+    let mut gateway = Gateway::start(&text(&limit("month"))).await;
+    for (per, expected) in [("month", 100), ("day", 200), ("month", 300)] {
+        gateway.stop().await;
+        gateway.rewrite(&text(&limit(per)));
+        gateway.restart().await;
+        let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(used(&gateway, "acme").await, expected.to_string(), "{per}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_moves_below_another_takes_what_it_used_with_it() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    for quota in [
+        String::new(),
+        format!("[quota]\nurl = \"{}\"\n", redis.url()),
+    ] {
+        let upstream = Upstream::start(|_| Reply::json(200, chat_answer(60, 40))).await;
+        let limit = "[[accounts.limits]]\non = \"tokens\"\nmax = 1000000\nper = \"month\"\n";
+        let parent = "[[accounts]]\nid = \"group\"\nplan = \"pro\"\nsince = 2026-01-01\n";
+        let alone = config(
+            &upstream,
+            &format!("{quota}\n{ACME}\n{limit}{parent}{limit}"),
+        );
+        let below = alone.replace("keys = [", "parent = \"group\"\nkeys = [");
+        let gateway = Gateway::start(&alone).await;
+        for (reloaded, (text, before)) in [(&below, 100), (&alone, 200), (&below, 300)]
+            .into_iter()
+            .enumerate()
+        {
+            let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+            assert_eq!(answer.status, 200);
+            gateway.rewrite(text);
+            reloads(&gateway, "accepted", (reloaded + 1) as f64).await;
+            assert_eq!(used(&gateway, "acme").await, before.to_string(), "{quota}");
+        }
+    }
+}

@@ -76,14 +76,17 @@ impl Node {
 
     /// Limits that are gone: open requests do not count there any more.
     pub(super) fn forget(&mut self, rules: &[Arc<Rule>], now: Timestamp) {
-        let gone: HashSet<(&CounterId, Option<WindowSpan>)> = rules
+        // An account that moves takes its limits into another tree: there they are not gone.
+        let gone: HashSet<(&AccountId, &CounterId, Option<WindowSpan>)> = rules
             .iter()
-            .map(|rule| (&*rule.counter, gone_cell(rule, now)))
+            .map(|rule| (&rule.root, &*rule.counter, gone_cell(rule, now)))
             .collect();
         for open in self.open.values_mut() {
+            let root = &open.root;
             open.bounds.retain(|bound| {
                 let counter = &*bound.rule.counter;
-                !gone.contains(&(counter, Some(bound.cell))) && !gone.contains(&(counter, None))
+                !gone.contains(&(root, counter, Some(bound.cell)))
+                    && !gone.contains(&(root, counter, None))
             });
         }
         for rule in rules {

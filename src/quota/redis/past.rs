@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::script::Arguments;
-use crate::period::{WindowSpan, span};
+use crate::period::{Billing, WindowSpan, span};
 use crate::plan::Window;
 use crate::quota::chain::Rule;
 use crate::quota::{Bound, CounterId, Use, gone_cell};
@@ -58,22 +58,48 @@ pub(super) fn once(rule: &Rule, now: Timestamp) -> String {
     }
 }
 
-pub(super) fn forget_arguments(
+/// A limit's name among those whose past is in their counters. The windows of a billing period are those of its first day.
+fn built(rule: &Rule) -> String {
+    let counter = &rule.counter;
+    match rule.per {
+        Some(Window::Period) => {
+            let Billing { since, period } = rule.billing;
+            format!("{since}:{period:?}:{counter}")
+        }
+        _ => counter.to_string(),
+    }
+}
+
+pub(super) fn adopt_arguments(
     epoch: &str,
     latest_ms: i64,
-    rules: &[&Arc<Rule>],
+    rules: &[Arc<Rule>],
     now: Timestamp,
 ) -> Arguments {
     let mut arguments = Arguments::new(epoch, latest_ms);
     arguments.number(rules.len() as i128);
     for rule in rules {
         let bound = Bound::new(rule, now);
+        arguments.text(built(rule));
         arguments.counter(&bound);
         match gone_cell(rule, now) {
             Some(_) => arguments.cell(&bound),
             None => arguments.text(""),
         }
         arguments.text(once(rule, now));
+    }
+    arguments
+}
+
+pub(super) fn built_arguments<'a>(
+    epoch: &str,
+    latest_ms: i64,
+    rules: impl ExactSizeIterator<Item = &'a Arc<Rule>>,
+) -> Arguments {
+    let mut arguments = Arguments::new(epoch, latest_ms);
+    arguments.number(rules.len() as i128);
+    for rule in rules {
+        arguments.text(built(rule));
     }
     arguments
 }

@@ -5,6 +5,7 @@
 --   weir:{ROOT}:EPOCH:open        hash: request -> its holds, packed
 --   weir:{ROOT}:EPOCH:until       sorted set: request -> when it expires
 --   weir:{ROOT}:EPOCH:joined      set: requests registered while the counters were rebuilt
+--   weir:{ROOT}:EPOCH:built       set: limits whose past is in their counters
 -- An epoch is one life of a tree's counters, from the rebuild until the data is lost.
 --
 -- ARGV[1] is one MessagePack array: first the epoch that the gateway knows and the latest moment it has seen, in
@@ -21,6 +22,7 @@ local base = string.sub(KEYS[1], 1, -5)
 local epoch, latest = arguments[1], arguments[2]
 local prefix = base .. epoch .. ':'
 local COUNTERS, OPEN, UNTIL = prefix .. 'n:', prefix .. 'open', prefix .. 'until'
+local BUILT = prefix .. 'built'
 local LATE_MS, DAY_MS = 3600000, 86400000
 local UNIT = 1e12
 

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::past::{by_cell, by_counter, once, seed_arguments};
+use super::past::{built_arguments, by_cell, by_counter, once, seed_arguments};
 use super::script::{Answer, Arguments, SCRIPTS};
 use super::{RedisQuota, TreeError};
 use crate::ids::{AccountId, RequestId};
 use crate::quota::Use;
+use crate::quota::chain::Rule;
 
 /// Where the counters of trees are read when Redis does not have them: the ledger.
 ///
@@ -28,11 +29,17 @@ pub trait Seeder: Send + Sync {
     ///
     /// # Errors
     /// A text for the operator when the ledger cannot be read; the rebuild is then tried again.
-    fn used(
-        &self,
-        roots: &HashSet<AccountId>,
-        except: &HashSet<RequestId>,
-    ) -> Result<Vec<Use>, String>;
+    fn used(&self, roots: &HashSet<AccountId>, except: &HashSet<RequestId>)
+    -> Result<Past, String>;
+}
+
+/// What the ledger knows of some limits.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The limits that were looked at.
+    pub rules: Vec<Arc<Rule>>,
+    /// What was used of them.
+    pub uses: Vec<Use>,
 }
 
 /// Trees whose counters this gateway is bringing up.
@@ -268,14 +275,22 @@ impl RedisQuota {
         }
         let used = self.read_ledger(&trees, roots.clone(), except).await;
         let built: HashSet<AccountId> = match used {
-            Ok(used) => {
+            Ok(Past { rules, uses }) => {
                 let now = self.latest();
-                let mut by_root: HashMap<AccountId, Vec<Use>> = HashMap::new();
-                for past in used {
+                let mut by_root: HashMap<AccountId, Past> = HashMap::new();
+                for rule in rules {
                     by_root
-                        .entry(past.rule.root.clone())
+                        .entry(rule.root.clone())
                         .or_default()
-                        .push(past);
+                        .rules
+                        .push(rule);
+                }
+                for used in uses {
+                    by_root
+                        .entry(used.rule.root.clone())
+                        .or_default()
+                        .uses
+                        .push(used);
                 }
                 let by_root = Arc::new(by_root);
                 let seeded = self.each(&trees, |quota, root, epoch| {
@@ -284,7 +299,8 @@ impl RedisQuota {
                         if !is_read {
                             return Err(TreeError::Rebuild);
                         }
-                        let used = by_root.get(&root).map_or(&[][..], Vec::as_slice);
+                        let past = by_root.get(&root);
+                        let used = past.map_or(&[][..], |past| &past.uses);
                         // Each limit's past once: a limit that is new may have been given its own meanwhile, by whichever
                         // gateway took it into force first.
                         for (rule, uses) in by_counter(used) {
@@ -294,6 +310,10 @@ impl RedisQuota {
                             let arguments = seed_arguments(&epoch, latest_ms, &once, &booked, now);
                             quota.call(&root, &SCRIPTS.seed, &arguments).await?;
                         }
+                        let rules = past.map_or(&[][..], |past| &past.rules);
+                        let latest_ms = quota.latest().as_millisecond();
+                        let arguments = built_arguments(&epoch, latest_ms, rules.iter());
+                        quota.call(&root, &SCRIPTS.built, &arguments).await?;
                         quota.phase(&root, &epoch, "ready").await
                     }
                 });
@@ -324,7 +344,7 @@ impl RedisQuota {
         trees: &[(AccountId, Arc<str>)],
         roots: HashSet<AccountId>,
         except: HashSet<RequestId>,
-    ) -> Result<Vec<Use>, String> {
+    ) -> Result<Past, String> {
         let seeder = Arc::clone(&self.seeder);
         let mut reading = tokio::task::spawn_blocking(move || {
             seeder.flush();

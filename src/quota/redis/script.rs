@@ -23,7 +23,8 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) phase: Script,
     pub(super) renew: Script,
-    pub(super) forget: Script,
+    pub(super) adopt: Script,
+    pub(super) built: Script,
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
@@ -36,7 +37,8 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
         begin: script(include_str!("begin.lua")),
         phase: script(include_str!("phase.lua")),
         renew: script(include_str!("renew.lua")),
-        forget: script(include_str!("forget.lua")),
+        adopt: script(include_str!("adopt.lua")),
+        built: script(include_str!("built.lua")),
     }
 });
 
