@@ -30,6 +30,8 @@ pub struct Changes<'a> {
     pub config: &'a Config,
     /// Accounts, plans and keys as they stand.
     pub directory: &'a Directory,
+    /// The version of the store that they stand at: what somebody else changes meanwhile is not overwritten.
+    pub version: u64,
     /// Where changes are kept.
     pub store: &'a dyn Store,
     /// The server's own secret, for the digests of new keys.

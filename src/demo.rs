@@ -303,7 +303,7 @@ fn enrol(store: &dyn Store, world: &World, now: Timestamp) -> Result<(), StoreEr
         detail: "{}".to_owned(),
     };
     for account in &world.accounts {
-        store.put_account(account, &audit("account.create", account.id.as_str()))?;
+        store.put_account(account, None, &audit("account.create", account.id.as_str()))?;
     }
     for subscriber in &world.subscribers {
         let key = crate::account::Key {
@@ -321,7 +321,7 @@ fn enrol(store: &dyn Store, world: &World, now: Timestamp) -> Result<(), StoreEr
             key,
             created_at: created_at.map_or(now, |(since, _)| world::midnight(*since)),
         };
-        store.put_key(&stored, &audit("key.create", subscriber.key.as_str()))?;
+        store.put_key(&stored, None, &audit("key.create", subscriber.key.as_str()))?;
     }
     store.add_account_events(&world.events)
 }

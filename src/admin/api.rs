@@ -109,6 +109,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         match error {
             StoreError::Refused(message) => ApiError::conflict(message),
+            StoreError::Overtaken => ApiError::conflict(error.to_string()),
             error => ApiError::store(&error),
         }
     }

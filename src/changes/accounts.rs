@@ -168,7 +168,9 @@ impl Changes<'_> {
             "limits": account.limits.len(),
         });
         let audit = self.audit(action, account.id.as_str(), &detail);
-        Ok(self.store.put_account(account, &audit)?)
+        Ok(self
+            .store
+            .put_account(account, Some(self.version), &audit)?)
     }
 
     fn record(&self, account: &AccountId, change: AccountChange) -> Result<Timestamp, ChangeError> {

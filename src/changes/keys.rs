@@ -147,8 +147,9 @@ impl Changes<'_> {
             created_at: now,
         };
         let detail = json!({ "expires_at": ends, "successor": made.key.id });
+        // The successor is there: nothing that happens now may keep the old one from ending.
         self.store
-            .put_key(&fading, &self.audit("key.rotate", id, &detail))?;
+            .put_key(&fading, None, &self.audit("key.rotate", id, &detail))?;
         Ok((made, ends))
     }
 
@@ -183,7 +184,7 @@ impl Changes<'_> {
             key: key.clone(),
             created_at: Timestamp::now(),
         };
-        self.store.put_key(&stored, &audit)?;
+        self.store.put_key(&stored, Some(self.version), &audit)?;
         Ok(MadeKey { key, secret })
     }
 }

@@ -63,6 +63,6 @@ impl Changes<'_> {
     fn put_plan(&self, plan: &Plan, action: &str) -> Result<(), ChangeError> {
         let detail = serde_json::Value::Object(spoken::show_plan(plan));
         let audit = self.audit(action, plan.id.as_str(), &detail);
-        Ok(self.store.put_plan(plan, &audit)?)
+        Ok(self.store.put_plan(plan, Some(self.version), &audit)?)
     }
 }

@@ -38,9 +38,11 @@ impl Office {
     }
 
     fn change<T>(&self, change: impl FnOnce(&Changes<'_>) -> T) -> T {
+        let stored = self.store.stored().unwrap();
         change(&Changes {
             config: &self.config,
-            directory: &self.directory(),
+            directory: &snapshot::directory(&self.config, &stored, &self.pepper),
+            version: stored.version,
             store: self.store.as_ref(),
             pepper: &self.pepper,
             actor: "test".to_owned(),
@@ -66,6 +68,38 @@ fn what_the_file_declares_is_changed_there() {
     assert!(matches!(changed, Err(ChangeError::Declared { .. })));
     let closed = office.change(|changes| changes.close_account("acme"));
     assert!(matches!(closed, Err(ChangeError::Declared { .. })));
+}
+
+#[test]
+fn of_two_changes_at_the_same_moment_the_second_is_refused() {
+    let office = Office::new();
+    let create = |changes: &Changes<'_>, parent: &str| {
+        changes.create_account(NewAccount {
+            id: "team-a".to_owned(),
+            plan: "team".to_owned(),
+            parent: (!parent.is_empty()).then(|| parent.to_owned()),
+            ..NewAccount::default()
+        })
+    };
+    // Both see a store without it.
+    let overtaken = office.change(|first| {
+        create(first, "").unwrap();
+        let second = Changes {
+            config: first.config,
+            actor: "another".to_owned(),
+            ..first.clone()
+        };
+        create(&second, "acme")
+    });
+    assert!(matches!(
+        overtaken,
+        Err(ChangeError::Store(StoreError::Overtaken))
+    ));
+    let directory = office.directory();
+    assert_eq!(
+        directory.member(&"team-a".into()).unwrap().account.parent,
+        None
+    );
 }
 
 #[test]

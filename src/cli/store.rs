@@ -78,6 +78,7 @@ pub fn actor() -> String {
 pub struct Desk {
     /// Who is there, by the file and by hand.
     pub directory: Directory,
+    version: u64,
     store: Arc<dyn Store>,
     pepper: Pepper,
 }
@@ -93,9 +94,10 @@ impl Desk {
 
     fn at(config: &Config, store: Arc<dyn Store>) -> Result<Desk, Failure> {
         let pepper = pepper(config, store.as_ref())?;
-        let directory = snapshot::directory(config, &store.stored()?, &pepper);
+        let stored = store.stored()?;
         Ok(Desk {
-            directory,
+            directory: snapshot::directory(config, &stored, &pepper),
+            version: stored.version,
             store,
             pepper,
         })
@@ -111,6 +113,7 @@ impl Desk {
         Changes {
             config,
             directory: &self.directory,
+            version: self.version,
             store: self.store.as_ref(),
             pepper: &self.pepper,
             actor: actor(),

@@ -245,21 +245,36 @@ impl Store for PostgresStore {
         })
     }
 
-    fn put_plan(&self, plan: &Plan, audit: &AuditLine) -> Result<(), StoreError> {
+    fn put_plan(
+        &self,
+        plan: &Plan,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
         self.run(CALL_TIMEOUT, async {
-            stored::put_plan(&mut self.connection().await?, plan, audit).await
+            stored::put_plan(&mut self.connection().await?, plan, based_on, audit).await
         })
     }
 
-    fn put_account(&self, account: &Account, audit: &AuditLine) -> Result<(), StoreError> {
+    fn put_account(
+        &self,
+        account: &Account,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
         self.run(CALL_TIMEOUT, async {
-            stored::put_account(&mut self.connection().await?, account, audit).await
+            stored::put_account(&mut self.connection().await?, account, based_on, audit).await
         })
     }
 
-    fn put_key(&self, key: &StoredKey, audit: &AuditLine) -> Result<(), StoreError> {
+    fn put_key(
+        &self,
+        key: &StoredKey,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
         self.run(CALL_TIMEOUT, async {
-            stored::put_key(&mut self.connection().await?, key, audit).await
+            stored::put_key(&mut self.connection().await?, key, based_on, audit).await
         })
     }
 

@@ -213,16 +213,31 @@ impl Store for SqliteStore {
         self.readers.with(stored::read)
     }
 
-    fn put_plan(&self, plan: &Plan, audit: &AuditLine) -> Result<(), StoreError> {
-        self.write(|transaction, _| stored::put_plan(transaction, plan, audit))
+    fn put_plan(
+        &self,
+        plan: &Plan,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_plan(transaction, plan, based_on, audit))
     }
 
-    fn put_account(&self, account: &Account, audit: &AuditLine) -> Result<(), StoreError> {
-        self.write(|transaction, _| stored::put_account(transaction, account, audit))
+    fn put_account(
+        &self,
+        account: &Account,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_account(transaction, account, based_on, audit))
     }
 
-    fn put_key(&self, key: &StoredKey, audit: &AuditLine) -> Result<(), StoreError> {
-        self.write(|transaction, _| stored::put_key(transaction, key, audit))
+    fn put_key(
+        &self,
+        key: &StoredKey,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction, _| stored::put_key(transaction, key, based_on, audit))
     }
 
     fn revoke_key(

@@ -26,6 +26,11 @@ pub enum StoreError {
     /// The call makes no sense there: an id taken twice, an account that is not there.
     #[error("{0}")]
     Refused(String),
+    /// Somebody else has made a change since what this one was decided on.
+    #[error(
+        "somebody else changed accounts, keys or plans at the same moment: nothing was changed here, try again"
+    )]
+    Overtaken,
 }
 
 /// How many of the `known` migrations a store of schema version `found` has had.
@@ -294,18 +299,30 @@ pub trait Store: Send + Sync {
     /// Plans, accounts and keys that operators made by hand.
     fn stored(&self) -> Result<Stored, StoreError>;
 
-    /// Creates or replaces a plan.
-    fn put_plan(&self, plan: &crate::plan::Plan, audit: &AuditLine) -> Result<(), StoreError>;
-
-    /// Creates or replaces an account.
-    fn put_account(
+    /// Creates or replaces a plan. What was decided on the store's state of some version (see [`Stored::version`]) says so as
+    /// `based_on`: it is refused where somebody has made another change since.
+    fn put_plan(
         &self,
-        account: &crate::plan::Account,
+        plan: &crate::plan::Plan,
+        based_on: Option<u64>,
         audit: &AuditLine,
     ) -> Result<(), StoreError>;
 
-    /// Creates or replaces a key.
-    fn put_key(&self, key: &StoredKey, audit: &AuditLine) -> Result<(), StoreError>;
+    /// Creates or replaces an account; `based_on` as in [`Store::put_plan`].
+    fn put_account(
+        &self,
+        account: &crate::plan::Account,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError>;
+
+    /// Creates or replaces a key; `based_on` as in [`Store::put_plan`].
+    fn put_key(
+        &self,
+        key: &StoredKey,
+        based_on: Option<u64>,
+        audit: &AuditLine,
+    ) -> Result<(), StoreError>;
 
     /// Revokes a key that the store or the configuration file knows; a key of the file is revoked by its digest.
     fn revoke_key(

@@ -542,18 +542,18 @@ fn a_key(id: &str, digest: u8) -> StoredKey {
 pub(crate) fn what_was_made_by_hand_comes_back(store: &dyn Store) {
     assert_eq!(store.stored_version().unwrap(), 0);
     store
-        .put_plan(&a_plan(), &audit("plan.create", "pro"))
+        .put_plan(&a_plan(), None, &audit("plan.create", "pro"))
         .unwrap();
     store
-        .put_account(&an_account(), &audit("account.create", "acme"))
+        .put_account(&an_account(), None, &audit("account.create", "acme"))
         .unwrap();
     store
-        .put_key(&a_key("app", 1), &audit("key.create", "app"))
+        .put_key(&a_key("app", 1), None, &audit("key.create", "app"))
         .unwrap();
     let mut cheaper = a_plan();
     cheaper.price = Money::from_usd(20);
     store
-        .put_plan(&cheaper, &audit("plan.change", "pro"))
+        .put_plan(&cheaper, None, &audit("plan.change", "pro"))
         .unwrap();
     let stored = store.stored().unwrap();
     assert_eq!(stored.plans, [cheaper]);
@@ -561,20 +561,38 @@ pub(crate) fn what_was_made_by_hand_comes_back(store: &dyn Store) {
     assert_eq!(stored.keys, [a_key("app", 1)]);
     assert_eq!(stored.version, 4);
     assert_eq!(store.stored_version().unwrap(), 4);
-    let same_secret = store.put_key(&a_key("other", 1), &audit("key.create", "other"));
+    let version = store.stored_version().unwrap();
+    let overtaken = store.put_account(
+        &an_account(),
+        Some(version - 1),
+        &audit("account.change", "acme"),
+    );
+    assert!(
+        matches!(overtaken, Err(StoreError::Overtaken)),
+        "{overtaken:?}"
+    );
+    assert_eq!(store.stored_version().unwrap(), version);
+    store
+        .put_account(
+            &an_account(),
+            Some(version),
+            &audit("account.change", "acme"),
+        )
+        .unwrap();
+    let same_secret = store.put_key(&a_key("other", 1), None, &audit("key.create", "other"));
     assert!(matches!(same_secret, Err(StoreError::Refused(_))));
-    assert_eq!(store.stored_version().unwrap(), 4);
+    assert_eq!(store.stored_version().unwrap(), 5);
     let lines = store.audit(2).unwrap();
     let actions: Vec<_> = lines.iter().map(|line| line.action.as_str()).collect();
-    assert_eq!(actions, ["plan.change", "key.create"]);
-    assert_eq!(lines[0], audit("plan.change", "pro"));
+    assert_eq!(actions, ["account.change", "plan.change"]);
+    assert_eq!(lines[1], audit("plan.change", "pro"));
 }
 
 pub(crate) fn a_revocation_reaches_keys_of_the_file_too(store: &dyn Store) {
     let at = Timestamp::from_millisecond(MARCH_MS + 9).unwrap();
     let line = audit("key.revoke", "app");
     store
-        .put_key(&a_key("app", 1), &audit("key.create", "app"))
+        .put_key(&a_key("app", 1), None, &audit("key.create", "app"))
         .unwrap();
     store
         .revoke_key(&"app".into(), &KeyDigest([1; 32]), at, &line)

@@ -84,13 +84,23 @@ impl Store for Fake {
     fn stored(&self) -> Result<Stored, StoreError> {
         unreachable!()
     }
-    fn put_plan(&self, _: &crate::plan::Plan, _: &AuditLine) -> Result<(), StoreError> {
+    fn put_plan(
+        &self,
+        _: &crate::plan::Plan,
+        _: Option<u64>,
+        _: &AuditLine,
+    ) -> Result<(), StoreError> {
         unreachable!()
     }
-    fn put_account(&self, _: &crate::plan::Account, _: &AuditLine) -> Result<(), StoreError> {
+    fn put_account(
+        &self,
+        _: &crate::plan::Account,
+        _: Option<u64>,
+        _: &AuditLine,
+    ) -> Result<(), StoreError> {
         unreachable!()
     }
-    fn put_key(&self, _: &StoredKey, _: &AuditLine) -> Result<(), StoreError> {
+    fn put_key(&self, _: &StoredKey, _: Option<u64>, _: &AuditLine) -> Result<(), StoreError> {
         unreachable!()
     }
     fn revoke_key(

@@ -394,7 +394,7 @@ fn apply(shared: &Shared, entries: &[Entry], positions: &[Position]) -> bool {
 /// Once each time that the store goes away, not at every attempt.
 fn log(error: &StoreError) {
     match error {
-        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+        StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Overtaken => {
             tracing::warn!(%error, "ledger entries wait in the journal until the store is back");
         }
         StoreError::Damaged(_) => {

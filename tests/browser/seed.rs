@@ -46,7 +46,7 @@ fn main() {
         for number in 1..=subscribers {
             let account = subscriber(plan, number, now, &mut chance);
             store
-                .put_account(&account, &audit(now))
+                .put_account(&account, None, &audit(now))
                 .expect("an account");
             // Habits have a heavy tail: a few use many times what most do.
             let appetite = 0.25 / (1.0 - chance.share() * 0.995).powf(0.9);

@@ -286,6 +286,7 @@ impl Console {
                 let changes = Changes {
                     config: &snapshot.config,
                     directory: &snapshot.directory,
+                    version: snapshot.stored_version,
                     store: gateway.store.as_ref(),
                     pepper: &gateway.pepper,
                     actor,

@@ -86,18 +86,20 @@ pub(super) async fn version(client: &impl GenericClient) -> Result<u64, StoreErr
 pub(super) async fn put_plan(
     connection: &mut Object,
     plan: &Plan,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     let transaction = begin(connection).await?;
     let sql =
         "INSERT INTO plans VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body";
     execute(&transaction, sql, &[&plan.id.as_str(), &to_text(plan)?]).await?;
-    changed(transaction, audit).await
+    changed(transaction, based_on, audit).await
 }
 
 pub(super) async fn put_account(
     connection: &mut Object,
     account: &Account,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     let transaction = begin(connection).await?;
@@ -109,12 +111,13 @@ pub(super) async fn put_account(
         &[&account.id.as_str(), &to_text(account)?],
     )
     .await?;
-    changed(transaction, audit).await
+    changed(transaction, based_on, audit).await
 }
 
 pub(super) async fn put_key(
     connection: &mut Object,
     stored: &StoredKey,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     let key = &stored.key;
@@ -138,7 +141,7 @@ pub(super) async fn put_key(
         ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, body = excluded.body";
     let body = key_to_text(stored)?;
     execute(&transaction, sql, &[&key.id.as_str(), &digest, &body]).await?;
-    changed(transaction, audit).await
+    changed(transaction, based_on, audit).await
 }
 
 pub(super) async fn revoke_key(
@@ -170,13 +173,21 @@ pub(super) async fn revoke_key(
         let sql = "UPDATE keys SET body = $2 WHERE digest = $1";
         execute(&transaction, sql, &[&bytes, &key_to_text(&stored)?]).await?;
     }
-    changed(transaction, audit).await
+    changed(transaction, None, audit).await
 }
 
 /// A change by hand has a new version and a line in the audit log, or did not happen.
-async fn changed(transaction: Transaction<'_>, audit: &AuditLine) -> Result<(), StoreError> {
-    let sql = "UPDATE facts SET value = (value::bigint + 1)::text WHERE name = 'stored_version'";
-    execute(&transaction, sql, &[]).await?;
+async fn changed(
+    transaction: Transaction<'_>,
+    based_on: Option<u64>,
+    audit: &AuditLine,
+) -> Result<(), StoreError> {
+    let based_on = based_on.map(|version| version.to_string());
+    let sql = "UPDATE facts SET value = (value::bigint + 1)::text \
+        WHERE name = 'stored_version' AND value = coalesce($1, value)";
+    if execute(&transaction, sql, &[&based_on]).await? == 0 {
+        return Err(StoreError::Overtaken);
+    }
     add_audit(&transaction, audit).await?;
     transaction.commit().await.map_err(failed)
 }
@@ -296,15 +307,16 @@ pub(super) async fn add_audit(
             &line.detail,
         ],
     )
-    .await
+    .await?;
+    Ok(())
 }
 
 async fn execute(
     client: &impl GenericClient,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
-) -> Result<(), StoreError> {
-    client.execute(sql, values).await.map(drop).map_err(failed)
+) -> Result<u64, StoreError> {
+    client.execute(sql, values).await.map_err(failed)
 }
 
 async fn all<T>(

@@ -55,6 +55,7 @@ pub(super) fn read(connection: &Connection) -> Result<Stored, StoreError> {
 pub(super) fn put_plan(
     transaction: &Transaction<'_>,
     plan: &Plan,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     transaction
@@ -63,12 +64,13 @@ pub(super) fn put_plan(
             (plan.id.as_str(), to_text(plan)?),
         )
         .map_err(failed)?;
-    changed(transaction, audit)
+    changed(transaction, based_on, audit)
 }
 
 pub(super) fn put_account(
     transaction: &Transaction<'_>,
     account: &Account,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     transaction
@@ -77,12 +79,13 @@ pub(super) fn put_account(
             (account.id.as_str(), to_text(account)?),
         )
         .map_err(failed)?;
-    changed(transaction, audit)
+    changed(transaction, based_on, audit)
 }
 
 pub(super) fn put_key(
     transaction: &Transaction<'_>,
     stored: &StoredKey,
+    based_on: Option<u64>,
     audit: &AuditLine,
 ) -> Result<(), StoreError> {
     let key = &stored.key;
@@ -107,7 +110,7 @@ pub(super) fn put_key(
             (key.id.as_str(), digest, key_to_text(stored)?),
         )
         .map_err(failed)?;
-    changed(transaction, audit)
+    changed(transaction, based_on, audit)
 }
 
 pub(super) fn revoke_key(
@@ -141,11 +144,19 @@ pub(super) fn revoke_key(
             )
             .map_err(failed)?;
     }
-    changed(transaction, audit)
+    changed(transaction, None, audit)
 }
 
 /// A change by hand has a new version and a line in the audit log, or did not happen.
-fn changed(transaction: &Transaction<'_>, audit: &AuditLine) -> Result<(), StoreError> {
+fn changed(
+    transaction: &Transaction<'_>,
+    based_on: Option<u64>,
+    audit: &AuditLine,
+) -> Result<(), StoreError> {
+    let version = schema::fact(transaction, "stored_version")?;
+    if based_on.is_some_and(|based_on| based_on != version) {
+        return Err(StoreError::Overtaken);
+    }
     schema::add_to_fact(transaction, "stored_version", 1)?;
     add_audit(transaction, audit)
 }
