@@ -97,6 +97,22 @@ impl Quota {
         }
     }
 
+    /// Whether this gateway goes on by itself while shared counters cannot be reached.
+    pub fn fails_open(&self) -> bool {
+        match &self.keeper {
+            Keeper::Memory(_) => false,
+            Keeper::Redis(redis) => redis.fails_open(),
+        }
+    }
+
+    /// How many settlements shared counters have not taken yet.
+    pub fn owed(&self) -> usize {
+        match &self.keeper {
+            Keeper::Memory(_) => 0,
+            Keeper::Redis(redis) => redis.backlog().1,
+        }
+    }
+
     /// Whether the counters can be reached.
     pub fn is_up(&self) -> bool {
         match &self.keeper {
@@ -296,7 +312,7 @@ impl Quota {
     }
 
     /// Takes note of what limits have used, for as long as shared counters cannot be asked: what this gateway's share of a
-    /// limit is reckoned from. To be called once, at a start without them.
+    /// limit is reckoned from. To be called once, at a start without them or by a gateway that goes on without them.
     pub fn remember(&self, uses: &[Use], now: Timestamp) {
         if let Keeper::Redis(redis) = &self.keeper {
             redis.remember(uses, now);

@@ -28,12 +28,10 @@ impl LedgerSeeder {
 }
 
 impl Seeder for LedgerSeeder {
-    fn flush(&self) {
-        if let Some(gateway) = self.gateway()
-            && let Err(error) = gateway.ledger.flush(FLUSH_TIMEOUT)
-        {
-            tracing::warn!(%error, "counters are rebuilt without the entries that have not reached the store");
-        }
+    fn flush(&self) -> Result<(), String> {
+        let gateway = self.gateway().ok_or("the gateway is not there yet")?;
+        let flushed = gateway.ledger.flush(FLUSH_TIMEOUT);
+        flushed.map_err(|error| error.to_string())
     }
 
     fn used(

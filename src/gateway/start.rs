@@ -189,7 +189,7 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         gateway.quota.start(roots.clone(), Timestamp::now()).await;
         // Limits that changed while no gateway ran, or in another one's file.
         gateway.adopt_all(&snapshot).await;
-        if !gateway.quota.is_up() {
+        if !gateway.quota.is_up() || gateway.quota.fails_open() {
             rebuild::remembered(&gateway, &snapshot, Timestamp::now()).await?;
         }
         tokio::spawn(keep_shared(Arc::downgrade(&gateway)));
@@ -332,7 +332,15 @@ impl Running {
             .is_ok();
         // What shared counters could not be told before.
         let told = gateway.quota.tick(Timestamp::now());
-        let settled = tokio::time::timeout(FLUSH_TIME, told).await.is_ok() && settled;
+        let told = tokio::time::timeout(FLUSH_TIME, told).await.is_ok();
+        let owed = gateway.quota.owed();
+        if owed > 0 {
+            tracing::error!(
+                settlements = owed,
+                "shared counters were not told of what these requests used: let them be built anew (delete Redis's data) before budgets are relied on"
+            );
+        }
+        let settled = settled && told && owed == 0;
         let ledger = gateway.ledger.clone();
         let flushed = tokio::task::spawn_blocking(move || ledger.shutdown(FLUSH_TIME)).await;
         let flushed = match flushed {

@@ -19,6 +19,7 @@ use crate::ledger::entry::WAS_UNPRICED;
 use crate::ledger::store::{AuditLine, EntryFilter, Store, TimeRange};
 use crate::money::Money;
 use crate::price::{CostByClass, Part, PriceTable, PricedBy, price_parts};
+use crate::secret::SecretSha256;
 use crate::tokens::{Usage, UsageSource};
 
 /// What was corrected, or would be.
@@ -148,6 +149,7 @@ struct Booked {
     cost: CostByClass,
     undiscounted: Money,
     priced: bool,
+    corrections: u32,
 }
 
 impl Run<'_> {
@@ -162,6 +164,7 @@ impl Run<'_> {
                 booked.cost += entry.cost;
                 booked.undiscounted += entry.undiscounted;
                 booked.priced |= entry.unpriced_delta() < 0;
+                booked.corrections += 1;
             }
             None => self.group.entries.push(entry),
         }
@@ -222,7 +225,7 @@ impl Run<'_> {
         row.0 += 1;
         row.1 += added;
         self.corrections.push(Entry {
-            id: RequestId::new(),
+            id: correction_id(entry, booked.corrections),
             ended_at: self.now.max(entry.started_at),
             reason: Some(reason(entry, &by, was_unpriced)),
             usage: Usage::default(),
@@ -251,6 +254,14 @@ impl Run<'_> {
             ..self.done
         }
     }
+}
+
+/// The id of an entry's next correction. Two runs at the same time come to the same one, and the ledger takes it once.
+fn correction_id(entry: &Entry, earlier: u32) -> RequestId {
+    let digest = SecretSha256::of(format!("{} {earlier}", entry.id).as_bytes());
+    let at_ms = entry.started_at.as_millisecond().max(0).unsigned_abs();
+    let rest = digest.0.first_chunk().unwrap_or(&[0; 10]);
+    RequestId(uuid::Builder::from_unix_timestamp_millis(at_ms, rest).into_uuid())
 }
 
 fn reason(entry: &Entry, by: &PricedBy, was_unpriced: bool) -> Arc<str> {

@@ -140,6 +140,11 @@ impl RedisQuota {
         })
     }
 
+    /// Whether this gateway goes on with its share of the limits while Redis is away.
+    pub fn fails_open(&self) -> bool {
+        self.fail == QuotaFailure::Open
+    }
+
     /// Whether Redis answered when it was last asked.
     pub fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)

@@ -186,7 +186,9 @@ fn steady(runtime: &tokio::runtime::Runtime, quota: &Arc<Quota>, chain: &Chain) 
 struct NoLedger;
 
 impl Seeder for NoLedger {
-    fn flush(&self) {}
+    fn flush(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     fn used(&self, _: &HashSet<AccountId>, _: &HashSet<RequestId>) -> Result<Past, String> {
         Ok(Past::default())

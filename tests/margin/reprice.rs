@@ -85,6 +85,30 @@ fn all(ledger: &Ledger) -> Vec<Entry> {
 }
 
 #[test]
+fn two_runs_at_the_same_time_book_the_same_corrections_which_the_ledger_takes_once() {
+    let (ledger, _) = ledger();
+    let before = all(&ledger);
+    let corrections = |ledger: &Ledger| {
+        run(ledger, &right_prices(), false);
+        let entries = all(ledger).into_iter();
+        let corrections = entries.filter(|entry| entry.corrects.is_some());
+        let mut ids: Vec<_> = corrections
+            .map(|entry| (entry.corrects, entry.id))
+            .collect();
+        ids.sort();
+        ids
+    };
+    let elsewhere = Ledger::new(before, &[]);
+    assert_eq!(corrections(&elsewhere), corrections(&ledger));
+    // Another price later is another correction.
+    let cheap = PriceTable::new([model("gpt-late", &[("2025-01-01", "1", "1", "3")])]);
+    let first = all(&ledger).len();
+    assert!(run(&ledger, &cheap, false).corrected > 0);
+    let ids: std::collections::HashSet<_> = all(&ledger).iter().map(|entry| entry.id).collect();
+    assert!(ids.len() > first);
+}
+
+#[test]
 fn late_prices_are_booked_by_correcting_entries_once() {
     let (ledger, books) = ledger();
     let before = all(&ledger);

@@ -39,6 +39,7 @@ impl RedisQuota {
     pub async fn tick(self: &Arc<Self>, now: Timestamp) {
         let latest_ms = self.advance(now);
         if self.meet_store(now).await {
+            self.flush().await;
             // First the requests that are open, then whatever else this gateway has met.
             let met: Vec<AccountId> = self.lock().epochs.keys().cloned().collect();
             let mut roots: Vec<AccountId> = self.open_by_root(latest_ms).into_keys().collect();
@@ -62,6 +63,18 @@ impl RedisQuota {
         if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
             // All that was admitted while Redis was away is booked there now.
             self.share.clear();
+        }
+    }
+
+    /// Redis has lost its data: whoever builds the counters again is to find in the ledger what has ended here.
+    async fn flush(&self) {
+        let seeder = Arc::clone(&self.seeder);
+        let flushed = tokio::task::spawn_blocking(move || seeder.flush()).await;
+        if let Ok(Err(reason)) = flushed {
+            tracing::warn!(
+                reason,
+                "counters that are built again now lack entries of this gateway which have not reached the store"
+            );
         }
     }
 

@@ -21,8 +21,11 @@ use crate::quota::chain::Rule;
 ///
 /// Both methods block and are called on threads made for it.
 pub trait Seeder: Send + Sync {
-    /// Brings this gateway's closed entries into the store, as far as that can be done at once.
-    fn flush(&self);
+    /// Brings this gateway's closed entries into the store.
+    ///
+    /// # Errors
+    /// A text for the operator when they do not get there in a moment: what is then read of the ledger lacks them.
+    fn flush(&self) -> Result<(), String>;
 
     /// What the accounts and keys of the trees under `roots` have used in the present windows of their limits, without
     /// the requests in `except`.
@@ -347,7 +350,8 @@ impl RedisQuota {
     ) -> Result<Past, String> {
         let seeder = Arc::clone(&self.seeder);
         let mut reading = tokio::task::spawn_blocking(move || {
-            seeder.flush();
+            // Counters without what is still on its way would let it be spent again.
+            seeder.flush()?;
             seeder.used(&roots, &except)
         });
         loop {

@@ -15,7 +15,7 @@ use crate::plan::Measure;
 
 impl RedisQuota {
     /// Registers this gateway's open requests of a tree in an epoch that does not have them. It is this that keeps the
-    /// rebuild from counting them, so the ledger is flushed of those that have just ended first.
+    /// rebuild from counting them.
     pub(super) async fn register(self: &Arc<Self>, root: &AccountId, epoch: &Arc<str>) {
         let _one_at_a_time = self.registering.lock().await;
         let strangers: Vec<(RequestId, Open)> = self

@@ -147,7 +147,9 @@ impl Ledger {
 }
 
 impl Seeder for Ledger {
-    fn flush(&self) {}
+    fn flush(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     fn used(
         &self,
