@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use weir::money::Money;
 
 use crate::support::{ACME, Body, Gateway, Reply, Upstream, chat_answer, config};
@@ -14,7 +15,7 @@ fn account(limit: &str) -> String {
     )
 }
 
-fn spent(entries: &[serde_json::Value]) -> Money {
+fn spent(entries: &[Value]) -> Money {
     entries
         .iter()
         .map(|entry| Money::parse(entry["cost_usd"].as_str().unwrap()).unwrap())
@@ -219,10 +220,19 @@ async fn a_cost_that_is_not_known_is_not_told() {
     })
     .await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;
-    let body = r#"{"model":"gpt-4o-mini","messages":[]}"#;
-    let answer = gateway.client().post("/v1/chat/completions", body).await;
-    assert_eq!(answer.header("x-weir-cost-usd"), None);
-    assert!(gateway.ledger_of(1).await[0]["priced_by"].is_null());
+    for (model, priced_by) in [
+        ("mystery", Value::Null),
+        // The price of what was asked for stands in: perhaps it is not all.
+        ("gpt-4o-mini", json!("gpt-4o-mini")),
+    ] {
+        let body = json!({ "model": model, "messages": [] }).to_string();
+        let answer = gateway.client().post("/v1/chat/completions", body).await;
+        assert_eq!(answer.header("x-weir-cost-usd"), None);
+        let id = answer.header("x-weir-request-id").unwrap();
+        let entries = gateway.ledger();
+        let entry = entries.iter().find(|entry| entry["id"] == id).unwrap();
+        assert_eq!(entry["priced_by"]["model"], priced_by);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

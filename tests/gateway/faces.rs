@@ -40,10 +40,6 @@ since = 2025-01-15
 id = "returned"
 plan = "pro"
 since = 2025-01-01
-[[accounts]]
-id = "left"
-plan = "pro"
-since = 2025-01-01
 "#;
 
 fn usd(text: &str) -> Money {
@@ -219,6 +215,7 @@ fn shop(store: &SqliteStore, last: Timestamp, month: Timestamp, now: Timestamp) 
         change("climber", ides, has("plus", 15)),
         change("climber", climbed, has("pro", 15)),
         change("returned", dawn, has("pro", 1)),
+        // It is in no file any more.
         change("left", dawn, has("pro", 1)),
         change("left", gone, AccountChange::Closed),
     ];
