@@ -29,6 +29,8 @@ METRICS = {
     "weir_ledger_write_seconds",
     "weir_ledger_spooled_entries",
     "weir_upstream_errors_total",
+    "weir_events_total",
+    "weir_quota_up",
     "weir_config_reloads_total",
     "weir_build_info",
 }
