@@ -90,3 +90,15 @@ def test_the_share_of_accounts_in_loss_stays_a_share_when_losers_have_left(tmp_p
     file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case]}))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_redis_never_comes_back_with_old_counters_or_fewer():
+    """As OPERATIONS.md asks: every write is on the disk before it is answered, no snapshots, nothing evicted."""
+    services = yaml.safe_load((DEPLOY / "docker/compose.yml").read_text())["services"]
+    words = services["redis"]["command"][1:]
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--appendonly": "yes",
+        "--appendfsync": "always",
+        "--save": "",
+        "--maxmemory-policy": "noeviction",
+    }
