@@ -185,7 +185,7 @@ test("the margin page's revenue is an independent sum's: through a change of pla
     accounts.push(...json.items);
     next = json.next;
   }
-  assert.equal(accounts.length, 205);
+  assert.equal(accounts.length, 206);
   const expected = { plus: 0, pro: -50, research: 0 };
   const plus = (since, from, to) =>
     earned(since, 15, from, Math.min(to, hours(246))) + earned(since, 20, Math.max(from, hours(246)), to);
@@ -267,7 +267,8 @@ test("a what-if answers with the sliders, and its figures are the API's", async 
   await page.getByText("$260.00 a month").waitFor();
   const whatif = await (await answered).json();
   await settled(page);
-  await page.waitForFunction((margin) => document.querySelector("dd data")?.value === margin, whatif.whatif.total.margin_usd);
+  const pro = whatif.whatif.rows.find((row) => row.id === "pro");
+  await page.waitForFunction((margin) => document.querySelector("dd data")?.value === margin, pro.margin_usd);
   const shown = await amounts(page.getByRole("table", { name: "What happened and what would have" }));
   for (const row of whatif.whatif.rows) {
     const was = whatif.actual.rows.find((one) => one.id === row.id);
@@ -401,6 +402,47 @@ test("the live page says that nothing passes, and then what does", async () => {
   // Two answers of 1,000 tokens in and 500 out, on gpt-4o: $0.0075 each, within the two minutes that are shown.
   const hourly = Number((await figure("Dollars an hour").locator("dd").innerText()).match(/\$([\d.]+)/)[1]);
   assert.ok(hourly > 0.2, `$${hourly} an hour`);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+/** Every ledger's line of an account is in its reports: they are read from the store, which a moment later has them. */
+async function booked(account, requests) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const { json } = await gateway.api(`margin?by=account&id=${account}`);
+    if (json.rows[0]?.requests >= requests) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.fail(`${account} has no ${requests} requests in its reports`);
+}
+
+test("requests without a price are told on every page whose figures lack their cost, and are found in the ledger", async () => {
+  const key = "wr-traveller";
+  const answered = await Promise.all(["gpt-4o", "gpt-4o", "gpt-4o", "gpt-unheard-of", "gpt-unheard-of"].map((model) => gateway.ask({ key, model })));
+  assert.deepEqual(answered, [200, 200, 200, 200, 200]);
+  await booked("traveller", 5);
+  const page = await open();
+  await logIn(page);
+  const told = page.getByRole("note").filter({ hasText: "2 requests had no price: their cost is not in these figures. gpt-unheard-of (2)." });
+  for (const [name, heading] of [["what-if", "What-if"], ["account/traveller", "traveller"], ["margin", "Margin"]]) {
+    await go(page, name, heading);
+    await told.waitFor();
+  }
+  // The plan loses, and its advice says what the reader should know of it.
+  const advice = page.getByRole("region", { name: "What would mend it" });
+  await advice.getByText("Some requests have no price: what they cost is not known here.").waitFor();
+  await advice.getByText("The plan is priced in XTS: the advised price is in US dollars.").waitFor();
+  await told.getByRole("link", { name: "gpt-unheard-of" }).click();
+  await page.getByRole("heading", { level: 1, name: "Ledger" }).waitFor();
+  await settled(page);
+  const entries = page.getByRole("table", { name: "Entries of the ledger" }).locator("tbody tr");
+  assert.deepEqual((await entries.allInnerTexts()).map((text) => /traveller.*unpriced/s.test(text)), [true, true]);
+  await go(page, "account/traveller", "traveller");
+  const models = page.getByRole("table", { name: "Cost by model and class" });
+  assert.match(await models.getByRole("row", { name: /gpt-unheard-of/ }).innerText(), /unpriced$/);
+  assert.deepEqual((await amounts(models))["gpt-unheard-of"], []);
+  await go(page, "account/acme", "Acme");
+  assert.equal(await page.getByRole("note").count(), 0);
   assert.deepEqual(page.complaints, []);
   await page.context().close();
 });

@@ -2,8 +2,8 @@
 
 import { get } from "../api.js";
 import { chart, shortDay, unix } from "../chart.js";
-import { emptyState, figure, figures, fill, h, money, section, select, svg, table } from "../dom.js";
-import { PERIODS, amount, count, day, measure, percent, usd, usdShort } from "../format.js";
+import { emptyState, figure, figures, fill, h, money, section, select, sentence, svg, table, unpriced } from "../dom.js";
+import { PERIODS, amount, count, day, measure, percent, planPrice, usd, usdShort } from "../format.js";
 import { range, rangeChoice } from "./range.js";
 
 export const title = "Margin";
@@ -19,6 +19,7 @@ export async function show({ query }) {
     h("div", { class: "title" },
       h("div", {}, h("h1", {}, "Margin"), h("p", {}, `${day(plans.since)} to ${day(lastDay(plans.until))}, by what is recognised so far`)),
       rangeChoice("margin", query)),
+    unpriced(plans.total, plans.unpriced, plans),
     summary(plans.total),
     section("Plans", planTable(plans.rows)),
     advice(plans.rows, span),
@@ -90,6 +91,7 @@ function advice(rows, span) {
     return h("div", {},
       h("p", {}, h("strong", {}, row.id), " loses ", money(row.margin_usd.replace("-", "")), blame(row), " To reach a margin of 30\u00a0%:"),
       options.length > 0 ? h("ul", {}, options) : h("p", { class: "hint" }, "Neither a price nor a limit reaches it."),
+      found.notes.map((note) => h("p", { class: "hint" }, sentence(note))),
       h("p", { class: "hint" }, `Tried on the requests from ${day(found.since)} to ${day(lastDay(found.until))}.`));
   })));
   const part = section("What would mend it", place);

@@ -2,7 +2,7 @@
 
 import { all, get, post, put } from "../api.js";
 import { dialog, field, fill, h, money, notice, section, select, table } from "../dom.js";
-import { PERIODS, amount, count, measure } from "../format.js";
+import { PERIODS, amount, count, measure, planPrice } from "../format.js";
 import { createKey, keyTable } from "./keys.js";
 
 export const title = "Plans and keys";

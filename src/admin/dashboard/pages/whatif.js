@@ -1,8 +1,8 @@
 // What-if: recorded traffic under other prices, limits, models and cache hits; the answer follows the sliders.
 
 import { all, get } from "../api.js";
-import { emptyState, field, figure, figures, fill, h, money, section, select, table } from "../dom.js";
-import { PERIODS, count, day, moment, percent, usd } from "../format.js";
+import { field, figure, figures, fill, h, money, section, select, sentence, table, unpriced } from "../dom.js";
+import { PERIODS, count, day, moment, percent, planPrice, usd } from "../format.js";
 import { range, RANGES } from "./range.js";
 
 export const title = "What-if";
@@ -20,7 +20,7 @@ export async function show({ query }) {
   const state = controls(plans, worst, used.rows.map((row) => row.id), prices.map((price) => price.model), query);
   form.append(...state.fields);
 
-  const ask = () => fill(answer, async () => result(await get("whatif", state.query())));
+  const ask = () => fill(answer, async () => result(await get("whatif", state.query()), state.plan()));
   let timer;
   form.addEventListener("input", () => {
     clearTimeout(timer);
@@ -70,6 +70,7 @@ function controls(plans, worst, used, priced, query) {
       list,
       cache.element,
     ].filter(Boolean),
+    plan: () => plan.value,
     query() {
       const asked = { ...range(rangeInput.value), price: [], limit: otherLimit ? [otherLimit] : [], map: [] };
       const chosen = current();
@@ -107,13 +108,19 @@ function slider(label, format, props = {}) {
   };
 }
 
-function result(found) {
+function result(found, plan) {
   const { actual, whatif, difference } = found;
   const gain = Number(found.difference_usd);
   const rows = actual.rows.map((row) => ({ was: row, would: whatif.rows.find((other) => other.id === row.id) ?? row }));
+  const margin = (name, would, was) =>
+    figure(name, money(would.margin_usd, { tone: true }), h("span", {}, "was ", money(was.margin_usd, { tone: true })));
+  const lacking = whatif.total.unpriced_requests > 0 ? whatif : actual;
+  const chosen = rows.find(({ was }) => was.id === plan);
   return [
+    unpriced(lacking.total, lacking.unpriced, found),
     figures(
-      figure("Margin", money(whatif.total.margin_usd, { tone: true }), h("span", {}, "was ", money(actual.total.margin_usd, { tone: true }))),
+      chosen && margin(`Margin of ${plan}`, chosen.would, chosen.was),
+      margin("Margin of all plans", whatif.total, actual.total),
       figure("Difference", h("span", { class: gain < 0 ? "loss" : gain > 0 ? "good" : "" }, money(found.difference_usd, { sign: true })),
         h("span", {}, "revenue ", money(difference.revenue_usd, { sign: true }), ", cost ", money(difference.cost_usd, { sign: true }))),
       figure("Accounts at a loss", count(whatif.total.loss_making_accounts), `was ${count(actual.total.loss_making_accounts)}`),
@@ -135,7 +142,7 @@ function result(found) {
       { title: "Saved", number: true, cell: (row) => money(row.saving_usd) },
       { title: "It paid", number: true, cell: (row) => money(row.revenue_usd) },
     ], found.stopped.slice(0, 10)),
-    h("p", { class: "hint" }, `${day(found.since)} to ${day(new Date(Date.parse(found.until) - 1).toISOString())}. ${found.method[0].toUpperCase()}${found.method.slice(1)}.`),
-    ...found.notes.map((note) => emptyState(note)),
+    h("p", { class: "hint" }, `${day(found.since)} to ${day(new Date(Date.parse(found.until) - 1).toISOString())}. ${sentence(found.method)}`),
+    ...found.notes.map((note) => h("p", { class: "hint" }, sentence(note))),
   ].filter(Boolean);
 }
