@@ -416,6 +416,41 @@ async function booked(account, requests) {
   assert.fail(`${account} has no ${requests} requests in its reports`);
 }
 
+test("a plan priced in another currency is shown in it, and is changed in dollars only where the slider is moved", async () => {
+  const page = await open();
+  await logIn(page);
+  const asked = page.waitForRequest((one) => one.url().includes("/api/v1/whatif"));
+  await go(page, "what-if?plan=abroad", "What-if");
+  await page.getByText("3,000\u00a0XTS a month, unchanged").waitFor();
+  await page.getByText("The plan is priced in XTS; another price is tried in US dollars.").waitFor();
+  assert.ok(!(await asked).url().includes("price="), "what is not changed is not asked for");
+  const dearer = page.waitForRequest((one) => decodeURIComponent(one.url()).includes("price=abroad=25"));
+  await page.getByLabel("Price of the plan").fill("25");
+  await page.getByText("$25.00 a month instead of 3,000\u00a0XTS").waitFor();
+  await dearer;
+  await go(page, "margin", "Margin");
+  await page.getByLabel("Plan", { exact: true }).selectOption("abroad");
+  await page.getByText("The price is 3,000\u00a0XTS a month").waitFor();
+  assert.equal((await gateway.api("plans", { method: "POST", body: { id: "elsewhere", price: "500", currency: "XTS" } })).status, 201);
+  await go(page, "plans", "Plans and keys");
+  await page.getByRole("row", { name: /^abroad 3,000\sXTS a month/ }).waitFor();
+  await page.getByRole("button", { name: "Change elsewhere" }).click();
+  assert.equal(await page.getByRole("dialog").getByLabel("Price in XTS").inputValue(), "500.00");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a price that stands on no step of its slider is not changed by it", async () => {
+  assert.equal((await gateway.api("plans", { method: "POST", body: { id: "odd", price: "19.99" } })).status, 201);
+  const page = await open();
+  await logIn(page);
+  const asked = page.waitForRequest((one) => one.url().includes("/api/v1/whatif"));
+  await go(page, "what-if?plan=odd", "What-if");
+  await page.getByText("$19.99 a month").waitFor();
+  assert.ok(!(await asked).url().includes("price="));
+  await page.context().close();
+});
+
 test("requests without a price are told on every page whose figures lack their cost, and are found in the ledger", async () => {
   const key = "wr-traveller";
   const answered = await Promise.all(["gpt-4o", "gpt-4o", "gpt-4o", "gpt-unheard-of", "gpt-unheard-of"].map((model) => gateway.ask({ key, model })));

@@ -153,7 +153,7 @@ function spread(found) {
       format: count,
       xFormat: usdShort,
     }),
-    h("p", { class: "hint" }, `Whoever stands right of the line loses money. The price is ${usd(found.price)} ${PERIODS[found.period]}; what is paid is recognised evenly.`,
+    h("p", { class: "hint" }, `Whoever stands right of the line loses money. The price is ${planPrice(found)} ${PERIODS[found.period]}; what is paid is recognised evenly.`,
       last.to_usd === null && last.accounts > 0 && found.buckets.length > 1 ? ` The last bar holds all above ${usd(last.from_usd)}.` : ""),
   ];
 }
