@@ -22,7 +22,7 @@ export async function show({ query }) {
     unpriced(plans.total, plans.unpriced, plans),
     summary(plans.total),
     section("Plans", planTable(plans.rows)),
-    advice(plans.rows, span),
+    advice(plans.rows, query.range),
     h("div", { class: "pair" },
       section("What accounts cost", distribution(plans.rows, span)),
       section("Revenue and cost over time", overTime(days.rows))),
@@ -72,21 +72,22 @@ function bars(row, most) {
     svg("rect", { class: "cost", y: 9, height: 6, width: width(row.cost_usd), rx: 1 }));
 }
 
-/** For each plan that loses: what would mend it, proved on recorded traffic. */
-function advice(rows, span) {
+/** For each plan that loses: what would mend it, proved on recorded traffic. This month may be a day old: 30 days then. */
+function advice(rows, chosen = "month") {
+  const tried = chosen === "month" ? "30" : chosen;
   const losing = rows.filter((row) => Number(row.margin_usd) < 0 && Number(row.revenue_usd) > 0);
   if (losing.length === 0) return null;
   const place = h("div", {});
   fill(place, async () => Promise.all(losing.slice(0, 3).map(async (row) => {
-    const found = await get("advise", { ...span, plan: row.id, target_margin: 30 });
+    const found = await get("advise", { ...range(tried), plan: row.id, target_margin: 30 });
     const options = [];
     if (found.price) {
       options.push(h("li", {}, "a price of ", money(found.price.price_usd), `, which ${count(found.price.touched_accounts)} accounts would pay: margin `,
-        money(found.price.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, price: found.price.price_usd })));
+        money(found.price.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, price: found.price.price_usd, range: tried })));
     }
     for (const limit of found.limits) {
       options.push(h("li", {}, `a limit of ${spokenLimit(limit.limit)}, which would have stopped ${count(limit.touched_accounts)} accounts and saved `,
-        money(limit.saving_usd), " ", tryIt({ plan: row.id, limit: limit.limit })));
+        money(limit.saving_usd), ": margin ", money(limit.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, limit: limit.limit, range: tried })));
     }
     return h("div", {},
       h("p", {}, h("strong", {}, row.id), " loses ", money(row.margin_usd.replace("-", "")), blame(row), " To reach a margin of 30\u00a0%:"),

@@ -41,7 +41,7 @@ function controls(plans, worst, used, models, query) {
   const start = plans.find((plan) => plan.id === query.plan) ?? byMargin.find((plan) => Number(plan.price) > 0) ?? plans[0];
   const spokenLimit = /:cost=([0-9.]+)\/period/.exec(query.limit ?? "");
   const otherLimit = query.limit && !spokenLimit ? query.limit : null;
-  const rangeInput = select(RANGES, "month", { name: "range" });
+  const rangeInput = select(RANGES, query.range ?? "month", { name: "range" });
   const plan = select(plans.map((one) => one.id), start?.id, { name: "plan" });
   const price = slider("Price of the plan", (value) => {
     const period = PERIODS[current()?.period ?? "month"];
