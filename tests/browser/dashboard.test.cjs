@@ -508,6 +508,35 @@ test("what advice promises is the first figure of the page on which it is tried"
   await page.context().close();
 });
 
+test("a chart of a single day says that day once, and shows its point", async () => {
+  const page = await open();
+  await page.addInitScript(() => {
+    globalThis.drawn = new Set();
+    const draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function fillText(text, ...where) {
+      globalThis.drawn.add(`${text} at ${Math.round(where[0])}`);
+      return draw.call(this, text, ...where);
+    };
+  });
+  await logIn(page);
+  await page.evaluate(() => globalThis.drawn.clear());
+  await go(page, "account/traveller", "traveller");
+  await page.getByRole("region", { name: "Cost so far" }).locator("canvas").waitFor();
+  const { json: usage } = await gateway.api("usage?by=day&account=traveller");
+  const days = usage.items.map(({ id }) => new Date(`${id}T00:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }));
+  const labels = await page.evaluate(() => [...globalThis.drawn].map((one) => one.split(" at ")[0]).filter((one) => /^\d+ \w{3,4}$/.test(one)));
+  assert.deepEqual(labels, days);
+  const dots = await page.locator("figure canvas").evaluate((canvas) => {
+    const [red, green, blue] = getComputedStyle(document.documentElement).getPropertyValue("--cost").trim().slice(1).match(/../g).map((one) => parseInt(one, 16));
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let at = 0; at < data.length; at += 4) found += data[at] === red && data[at + 1] === green && data[at + 2] === blue && data[at + 3] === 255;
+    return found;
+  });
+  assert.ok(dots > 10, `${dots} points of the cost's colour`);
+  await page.context().close();
+});
+
 const PAGES = [
   ["margin", "Margin"],
   ["accounts", "Accounts"],

@@ -32,7 +32,7 @@ export async function show({ subject: id, query, who }) {
       h("div", { class: "row" }, rangeChoice(`account/${path}`, query), actions(account, who))),
     unpriced(row, lacking(models), { ...margin, account: id }),
     row ? summary(row) : emptyState("Nothing was paid or used in this range."),
-    section("Cost day by day", overTime(days, row)),
+    section("Cost so far", overTime(days, row)),
     section("Cost by model and class", modelTable(models)),
     h("div", { class: "pair" },
       section("Limits", limitTable(limits)),
