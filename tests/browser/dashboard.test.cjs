@@ -537,6 +537,42 @@ test("a chart of a single day says that day once, and shows its point", async ()
   await page.context().close();
 });
 
+test("of the days on which cost and revenue passed each other, the last is told", async () => {
+  const page = await open();
+  await logIn(page);
+  const days = async (...rows) => {
+    await page.unrouteAll();
+    await page.route((url) => url.pathname.endsWith("/margin") && url.searchParams.get("by") === "day", async (route) => {
+      const answer = await route.fetch();
+      const json = await answer.json();
+      json.rows = rows.map(([revenue, cost], index) => ({ ...json.total, id: `2026-03-0${index + 1}`, revenue_usd: `${revenue}`, cost_usd: `${cost}` }));
+      await route.fulfill({ response: answer, json });
+    });
+    await page.goto(`${gateway.base}/login`);
+    await go(page, "margin", "Margin");
+    return page.getByRole("region", { name: "Revenue and cost over time" }).locator(".hint").innerText();
+  };
+  assert.equal(await days([10, 1], [10, 30], [40, 1], [10, 1]), "Revenue is above cost again since 3 Mar 2026.");
+  assert.equal(await days([10, 1], [10, 30], [40, 1], [10, 90]), "Cost passed revenue on 4 Mar 2026.");
+  assert.equal(await days([10, 1], [10, 1]), "Revenue stayed above cost.");
+  assert.equal(await days([1, 10], [1, 10]), "Cost was above revenue from the first day.");
+  await page.context().close();
+});
+
+test("an account whose payments were paid back is called refunded, not one that pays nothing", async () => {
+  const post = async (route, body) => (await gateway.api(route, { method: "POST", body })).json;
+  await post("accounts", { id: "paid-back", plan: "plus" });
+  const { secret } = await post("keys", { account: "paid-back" });
+  await post("accounts/paid-back/refunds", { amount_usd: "30.00" });
+  assert.equal(await gateway.ask({ key: secret }), 200);
+  await booked("paid-back", 1);
+  const page = await open();
+  await logIn(page);
+  await go(page, "account/paid-back", "paid-back");
+  assert.equal(await page.locator(".figure", { hasText: "Used up what it pays" }).locator("dd").innerText(), "refunded");
+  await page.context().close();
+});
+
 const PAGES = [
   ["margin", "Margin"],
   ["accounts", "Accounts"],

@@ -54,20 +54,21 @@ function planTable(rows) {
     { title: "Plan", cell: (row) => row.id },
     { title: "Accounts", wide: true, number: true, cell: (row) => count(row.accounts) },
     { title: "At a loss", wide: true, number: true, cell: (row) => count(row.loss_making_accounts) },
-    { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
+    { title: "Revenue", wide: true, number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
     { title: h("span", { class: "unseen" }, "Revenue against cost"), wide: true, cell: (row) => bars(row, most) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
+    { title: "Revenue used up", cell: turnedOn },
     { title: "Of revenue", wide: true, number: true, cell: (row) => percent(row.margin_ratio, 1) },
-    { title: "At the month's end", wide: true, number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
-    { title: "Cost of the top 5\u00a0%", wide: true, number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
+    { title: "At month's end", wide: true, number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
+    { title: "Top 5\u00a0% cost", wide: true, number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
   ], rows, { empty: "No plans yet: make one under Plans and keys." });
 }
 
 /** Revenue above, cost below, on the scale of the largest. */
 function bars(row, most) {
   const width = (text) => (most > 0 ? (Number(text) / most) * 144 : 0);
-  return svg("svg", { class: "bars", viewBox: "0 0 144 16", role: "img", "aria-label": `revenue ${usd(row.revenue_usd)}, cost ${usd(row.cost_usd)}` },
+  return svg("svg", { class: "bars", viewBox: "0 0 144 16", preserveAspectRatio: "none", role: "img", "aria-label": `revenue ${usd(row.revenue_usd)}, cost ${usd(row.cost_usd)}` },
     svg("rect", { class: "revenue", y: 1, height: 6, width: width(row.revenue_usd), rx: 1 }),
     svg("rect", { class: "cost", y: 9, height: 6, width: width(row.cost_usd), rx: 1 }));
 }
@@ -167,7 +168,7 @@ function overTime(rows) {
   };
   const revenue = running("revenue_usd");
   const cost = running("cost_usd");
-  const turned = rows.findIndex((_, index) => cost[index] > revenue[index]);
+  const loses = rows.map((_, index) => cost[index] > revenue[index]);
   return [
     chart({
       text: `Running revenue up to ${usd(revenue.at(-1))} and cost up to ${usd(cost.at(-1))}`,
@@ -181,8 +182,16 @@ function overTime(rows) {
       axisFormat: usdShort,
       xFormat: shortDay,
     }),
-    h("p", { class: "hint" }, turned > 0 ? `Cost passed revenue on ${day(rows[turned].id)}.` : turned === 0 ? "Cost was above revenue from the first day." : "Revenue stayed above cost."),
+    h("p", { class: "hint" }, crossed(rows, loses)),
   ];
+}
+
+/** The crossing that lasts: the two may have passed each other before. */
+function crossed(rows, loses) {
+  const last = loses.lastIndexOf(!loses.at(-1)) + 1;
+  if (last === 0) return loses[0] ? "Cost was above revenue from the first day." : "Revenue stayed above cost.";
+  const on = day(rows[last].id);
+  return loses.at(-1) ? `Cost passed revenue on ${on}.` : `Revenue is above cost again since ${on}.`;
 }
 
 export function worstTable(rows) {
@@ -190,17 +199,29 @@ export function worstTable(rows) {
     { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.id)}` }, row.id) },
     { title: "Plan", wide: true, cell: (row) => row.plan ?? "–" },
     { title: "Requests", wide: true, number: true, cell: (row) => count(row.requests) },
-    { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
+    { title: "Revenue", wide: true, number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
-    { title: "Used up what it pays", wide: true, cell: turned },
+    { title: "Used up what it pays", cell: turnedOn },
   ], rows, { empty: "No accounts yet." });
 }
 
+/** The same in a table's cell, which has room for a day and not for a year. */
+function turnedOn(row) {
+  return h("span", { class: "turned" }, turned(row, (date) => shortDay(unix(date))));
+}
+
 /** The day on which an account cost as much as it pays until the month's end, or will. */
-export function turned(row) {
+export function turned(row, show = day) {
   const { date, reached, cost_usd: bearable } = row.break_even;
   if (!date) return "–";
-  if (Number(bearable) <= 0) return "pays nothing";
-  return reached ? day(date) : `${day(date)}, at this rate`;
+  if (Number(bearable) <= 0) return revenueGone(row);
+  return reached ? show(date) : `${show(date)}, at this rate`;
+}
+
+/** Why there is nothing that could be used up. */
+function revenueGone(row) {
+  const revenue = Number(row.revenue_usd);
+  if (revenue < 0) return "refunded";
+  return revenue === 0 ? "brought nothing" : "costs take it all";
 }
