@@ -573,6 +573,30 @@ test("an account whose payments were paid back is called refunded, not one that 
   await page.context().close();
 });
 
+test("an id as long as it may be widens no page, and a phone shows the day on which money is lost", async () => {
+  const id = "a".repeat(128);
+  assert.equal((await gateway.api("accounts", { method: "POST", body: { id, plan: "plus" } })).status, 201);
+  const page = await open({ viewport: PHONE });
+  await logIn(page);
+  for (const [name, heading] of [[`account/${id}`, id], [`accounts?search=${id}`, "Accounts"], ["margin", "Margin"]]) {
+    await go(page, name, heading);
+    const beyond = await page.evaluate(() => {
+      const places = [document.documentElement, ...document.querySelectorAll("main, main > *, .title > *")];
+      return Math.max(...places.map((place) => place.scrollWidth - innerWidth));
+    });
+    assert.ok(beyond <= 0, `${name} is ${beyond} px wider than the window`);
+  }
+  for (const name of ["Margin by plan", "Accounts with the worst margin"]) {
+    const box = await page.getByRole("table", { name }).getByRole("columnheader", { name: /used up/i }).boundingBox();
+    assert.ok(box.x + box.width <= PHONE.width, `${name}: the day ends at ${box.x + box.width} px`);
+  }
+  const { json: margin } = await gateway.api("margin");
+  const { date } = margin.rows.find((row) => row.id === "pro").break_even;
+  const shown = date ? new Date(`${date}T00:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }) : "–";
+  await page.getByRole("table", { name: "Margin by plan" }).getByRole("row", { name: /^pro/ }).getByText(shown).waitFor();
+  await page.context().close();
+});
+
 const PAGES = [
   ["margin", "Margin"],
   ["accounts", "Accounts"],
