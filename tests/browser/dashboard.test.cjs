@@ -185,7 +185,7 @@ test("the margin page's revenue is an independent sum's: through a change of pla
     accounts.push(...json.items);
     next = json.next;
   }
-  assert.equal(accounts.length, 205);
+  assert.equal(accounts.length, 206);
   const expected = { plus: 0, pro: -50, research: 0 };
   const plus = (since, from, to) =>
     earned(since, 15, from, Math.min(to, hours(246))) + earned(since, 20, Math.max(from, hours(246)), to);
@@ -267,7 +267,8 @@ test("a what-if answers with the sliders, and its figures are the API's", async 
   await page.getByText("$260.00 a month").waitFor();
   const whatif = await (await answered).json();
   await settled(page);
-  await page.waitForFunction((margin) => document.querySelector("dd data")?.value === margin, whatif.whatif.total.margin_usd);
+  const pro = whatif.whatif.rows.find((row) => row.id === "pro");
+  await page.waitForFunction((margin) => document.querySelector("dd data")?.value === margin, pro.margin_usd);
   const shown = await amounts(page.getByRole("table", { name: "What happened and what would have" }));
   for (const row of whatif.whatif.rows) {
     const was = whatif.actual.rows.find((one) => one.id === row.id);
@@ -402,6 +403,197 @@ test("the live page says that nothing passes, and then what does", async () => {
   const hourly = Number((await figure("Dollars an hour").locator("dd").innerText()).match(/\$([\d.]+)/)[1]);
   assert.ok(hourly > 0.2, `$${hourly} an hour`);
   assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+/** Every ledger's line of an account is in its reports: they are read from the store, which a moment later has them. */
+async function booked(account, requests) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const { json } = await gateway.api(`margin?by=account&id=${account}`);
+    if (json.rows[0]?.requests >= requests) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.fail(`${account} has no ${requests} requests in its reports`);
+}
+
+test("a plan priced in another currency is shown in it, and is changed in dollars only where the slider is moved", async () => {
+  const page = await open();
+  await logIn(page);
+  const asked = page.waitForRequest((one) => one.url().includes("/api/v1/whatif"));
+  await go(page, "what-if?plan=abroad", "What-if");
+  await page.getByText("3,000\u00a0XTS a month, unchanged").waitFor();
+  await page.getByText("The plan is priced in XTS; another price is tried in US dollars.").waitFor();
+  assert.ok(!(await asked).url().includes("price="), "what is not changed is not asked for");
+  const dearer = page.waitForRequest((one) => decodeURIComponent(one.url()).includes("price=abroad=25"));
+  await page.getByLabel("Price of the plan").fill("25");
+  await page.getByText("$25.00 a month instead of 3,000\u00a0XTS").waitFor();
+  await dearer;
+  await go(page, "margin", "Margin");
+  await page.getByLabel("Plan", { exact: true }).selectOption("abroad");
+  await page.getByText("The price is 3,000\u00a0XTS a month").waitFor();
+  assert.equal((await gateway.api("plans", { method: "POST", body: { id: "elsewhere", price: "500", currency: "XTS" } })).status, 201);
+  await go(page, "plans", "Plans and keys");
+  await page.getByRole("row", { name: /^abroad 3,000\sXTS a month/ }).waitFor();
+  await page.getByRole("button", { name: "Change elsewhere" }).click();
+  assert.equal(await page.getByRole("dialog").getByLabel("Price in XTS").inputValue(), "500.00");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a price that stands on no step of its slider is not changed by it", async () => {
+  assert.equal((await gateway.api("plans", { method: "POST", body: { id: "odd", price: "19.99" } })).status, 201);
+  const page = await open();
+  await logIn(page);
+  const asked = page.waitForRequest((one) => one.url().includes("/api/v1/whatif"));
+  await go(page, "what-if?plan=odd", "What-if");
+  await page.getByText("$19.99 a month").waitFor();
+  assert.ok(!(await asked).url().includes("price="));
+  await page.context().close();
+});
+
+test("requests without a price are told on every page whose figures lack their cost, and are found in the ledger", async () => {
+  const key = "wr-traveller";
+  const answered = await Promise.all(["gpt-4o", "gpt-4o", "gpt-4o", "gpt-unheard-of", "gpt-unheard-of"].map((model) => gateway.ask({ key, model })));
+  assert.deepEqual(answered, [200, 200, 200, 200, 200]);
+  await booked("traveller", 5);
+  const page = await open();
+  await logIn(page);
+  const told = page.getByRole("note").filter({ hasText: "2 requests had no price: their cost is not in these figures. gpt-unheard-of (2)." });
+  for (const [name, heading] of [["what-if", "What-if"], ["account/traveller", "traveller"], ["margin", "Margin"]]) {
+    await go(page, name, heading);
+    await told.waitFor();
+  }
+  // The plan loses, and its advice says what the reader should know of it.
+  const advice = page.getByRole("region", { name: "What would mend it" });
+  await advice.getByText("Some requests have no price: what they cost is not known here.").waitFor();
+  await advice.getByText("The plan is priced in XTS: the advised price is in US dollars.").waitFor();
+  await told.getByRole("link", { name: "gpt-unheard-of" }).click();
+  await page.getByRole("heading", { level: 1, name: "Ledger" }).waitFor();
+  await settled(page);
+  const entries = page.getByRole("table", { name: "Entries of the ledger" }).locator("tbody tr");
+  assert.deepEqual((await entries.allInnerTexts()).map((text) => /traveller.*unpriced/s.test(text)), [true, true]);
+  await go(page, "account/traveller", "traveller");
+  const models = page.getByRole("table", { name: "Cost by model and class" });
+  assert.match(await models.getByRole("row", { name: /gpt-unheard-of/ }).innerText(), /unpriced$/);
+  assert.deepEqual((await amounts(models))["gpt-unheard-of"], []);
+  await go(page, "account/acme", "Acme");
+  assert.equal(await page.getByRole("note").count(), 0);
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("what advice promises is the first figure of the page on which it is tried", async () => {
+  const page = await open();
+  await logIn(page);
+  await go(page, "margin?range=30", "Margin");
+  const option = page.getByRole("region", { name: "What would mend it" }).getByRole("listitem").filter({ hasText: "a price of" }).first();
+  const promised = await option.locator("data").last().getAttribute("value");
+  await option.getByRole("link", { name: "Try it" }).click();
+  await page.getByRole("heading", { level: 1, name: "What-if" }).waitFor();
+  await settled(page);
+  assert.equal(await page.getByLabel("Traffic of").inputValue(), "30");
+  const plan = await page.getByLabel("Plan", { exact: true }).inputValue();
+  const first = page.locator(".figure").first();
+  assert.equal(await first.locator("dt").innerText(), `Margin of ${plan}`);
+  // Revenue is recognised by the millisecond, and the page is some seconds younger than the advice.
+  const off = Number(await first.locator("dd data").first().getAttribute("value")) - promised;
+  assert.ok(Math.abs(off) < 1, `$${off} off`);
+  // This month may be a day old: advice is tried on 30 days, and so is what it leads to.
+  await go(page, "margin", "Margin");
+  await page.getByRole("link", { name: "Try it" }).first().click();
+  await page.getByRole("heading", { level: 1, name: "What-if" }).waitFor();
+  await settled(page);
+  assert.equal(await page.getByLabel("Traffic of").inputValue(), "30");
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+});
+
+test("a chart of a single day says that day once, and shows its point", async () => {
+  const page = await open();
+  await page.addInitScript(() => {
+    globalThis.drawn = new Set();
+    const draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function fillText(text, ...where) {
+      globalThis.drawn.add(`${text} at ${Math.round(where[0])}`);
+      return draw.call(this, text, ...where);
+    };
+  });
+  await logIn(page);
+  await page.evaluate(() => globalThis.drawn.clear());
+  await go(page, "account/traveller", "traveller");
+  await page.getByRole("region", { name: "Cost so far" }).locator("canvas").waitFor();
+  const { json: usage } = await gateway.api("usage?by=day&account=traveller");
+  const days = usage.items.map(({ id }) => new Date(`${id}T00:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }));
+  const labels = await page.evaluate(() => [...globalThis.drawn].map((one) => one.split(" at ")[0]).filter((one) => /^\d+ \w{3,4}$/.test(one)));
+  assert.deepEqual(labels, days);
+  const dots = await page.locator("figure canvas").evaluate((canvas) => {
+    const [red, green, blue] = getComputedStyle(document.documentElement).getPropertyValue("--cost").trim().slice(1).match(/../g).map((one) => parseInt(one, 16));
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let at = 0; at < data.length; at += 4) found += data[at] === red && data[at + 1] === green && data[at + 2] === blue && data[at + 3] === 255;
+    return found;
+  });
+  assert.ok(dots > 10, `${dots} points of the cost's colour`);
+  await page.context().close();
+});
+
+test("of the days on which cost and revenue passed each other, the last is told", async () => {
+  const page = await open();
+  await logIn(page);
+  const days = async (...rows) => {
+    await page.unrouteAll();
+    await page.route((url) => url.pathname.endsWith("/margin") && url.searchParams.get("by") === "day", async (route) => {
+      const answer = await route.fetch();
+      const json = await answer.json();
+      json.rows = rows.map(([revenue, cost], index) => ({ ...json.total, id: `2026-03-0${index + 1}`, revenue_usd: `${revenue}`, cost_usd: `${cost}` }));
+      await route.fulfill({ response: answer, json });
+    });
+    await page.goto(`${gateway.base}/login`);
+    await go(page, "margin", "Margin");
+    return page.getByRole("region", { name: "Revenue and cost over time" }).locator(".hint").innerText();
+  };
+  assert.equal(await days([10, 1], [10, 30], [40, 1], [10, 1]), "Revenue is above cost again since 3 Mar 2026.");
+  assert.equal(await days([10, 1], [10, 30], [40, 1], [10, 90]), "Cost passed revenue on 4 Mar 2026.");
+  assert.equal(await days([10, 1], [10, 1]), "Revenue stayed above cost.");
+  assert.equal(await days([1, 10], [1, 10]), "Cost was above revenue from the first day.");
+  await page.context().close();
+});
+
+test("an account whose payments were paid back is called refunded, not one that pays nothing", async () => {
+  const post = async (route, body) => (await gateway.api(route, { method: "POST", body })).json;
+  await post("accounts", { id: "paid-back", plan: "plus" });
+  const { secret } = await post("keys", { account: "paid-back" });
+  await post("accounts/paid-back/refunds", { amount_usd: "30.00" });
+  assert.equal(await gateway.ask({ key: secret }), 200);
+  await booked("paid-back", 1);
+  const page = await open();
+  await logIn(page);
+  await go(page, "account/paid-back", "paid-back");
+  assert.equal(await page.locator(".figure", { hasText: "Used up what it pays" }).locator("dd").innerText(), "refunded");
+  await page.context().close();
+});
+
+test("an id as long as it may be widens no page, and a phone shows the day on which money is lost", async () => {
+  const id = "a".repeat(128);
+  assert.equal((await gateway.api("accounts", { method: "POST", body: { id, plan: "plus" } })).status, 201);
+  const page = await open({ viewport: PHONE });
+  await logIn(page);
+  for (const [name, heading] of [[`account/${id}`, id], [`accounts?search=${id}`, "Accounts"], ["margin", "Margin"]]) {
+    await go(page, name, heading);
+    const beyond = await page.evaluate(() => {
+      const places = [document.documentElement, ...document.querySelectorAll("main, main > *, .title > *")];
+      return Math.max(...places.map((place) => place.scrollWidth - innerWidth));
+    });
+    assert.ok(beyond <= 0, `${name} is ${beyond} px wider than the window`);
+  }
+  for (const name of ["Margin by plan", "Accounts with the worst margin"]) {
+    const box = await page.getByRole("table", { name }).getByRole("columnheader", { name: /used up/i }).boundingBox();
+    assert.ok(box.x + box.width <= PHONE.width, `${name}: the day ends at ${box.x + box.width} px`);
+  }
+  const { json: margin } = await gateway.api("margin");
+  const { date } = margin.rows.find((row) => row.id === "pro").break_even;
+  const shown = date ? new Date(`${date}T00:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }) : "–";
+  await page.getByRole("table", { name: "Margin by plan" }).getByRole("row", { name: /^pro/ }).getByText(shown).waitFor();
   await page.context().close();
 });
 

@@ -85,10 +85,10 @@ function addresses(child) {
 }
 
 /** One request through the gateway, read to its end: its status. */
-async function ask(proxy, { stream = false, model = "gpt-4o" } = {}) {
+async function ask(proxy, { stream = false, model = "gpt-4o", key = "wr-acme" } = {}) {
   const answer = await fetch(`${proxy}/v1/chat/completions`, {
     method: "POST",
-    headers: { authorization: "Bearer wr-acme", "content-type": "application/json" },
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
     body: JSON.stringify({ model, stream, max_tokens: 500, messages: [{ role: "user", content: "Who pays for this?" }] }),
   });
   await answer.text();

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import yaml
 from expressions import DEPLOY, metric_names, panel_expressions, panels, rule_expressions, rules
 from processes import REPOSITORY
 
@@ -29,6 +30,8 @@ METRICS = {
     "weir_ledger_write_seconds",
     "weir_ledger_spooled_entries",
     "weir_upstream_errors_total",
+    "weir_events_total",
+    "weir_quota_up",
     "weir_config_reloads_total",
     "weir_build_info",
 }
@@ -67,3 +70,35 @@ def test_every_panel_has_a_unit_a_description_and_the_provisioned_data_source():
 def test_only_metrics_that_a_gateway_has_are_asked_for():
     for place, expression in panel_expressions() + rule_expressions():
         assert metric_names(expression) <= METRICS, place
+
+
+def test_requests_without_an_upstream_are_told_by_the_label_that_they_have():
+    """The gateway writes upstream="none" for them; what excludes upstream="" excludes nothing."""
+    for place, expression in panel_expressions() + rule_expressions():
+        assert 'upstream!=""' not in expression, place
+
+
+def test_the_share_of_accounts_in_loss_stays_a_share_when_losers_have_left(tmp_path):
+    [expression] = [expression for place, expression in panel_expressions() if "In loss, against accounts open now" in place]
+    series = {"weir_plan_loss_making_accounts": 5, "weir_plan_accounts": 3}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": f'{name}{{plan="pro"}}', "values": str(value)} for name, value in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": "0m", "exp_samples": [{"labels": "{}", "value": 1}]}],
+    }
+    file = tmp_path / "share.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [case]}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_redis_never_comes_back_with_old_counters_or_fewer():
+    """As OPERATIONS.md asks: every write is on the disk before it is answered, no snapshots, nothing evicted."""
+    services = yaml.safe_load((DEPLOY / "docker/compose.yml").read_text())["services"]
+    words = services["redis"]["command"][1:]
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--appendonly": "yes",
+        "--appendfsync": "always",
+        "--save": "",
+        "--maxmemory-policy": "noeviction",
+    }

@@ -6,6 +6,10 @@ import { h } from "./dom.js";
 /** Steps of an axis that counts things. */
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 
+const DAY = 86_400;
+/** Steps of an axis of days: a finer one would write the same day several times. */
+const DAYS = [1, 2, 3, 4, 5, 7, 10, 14, 30, 60, 90, 180, 365].map((days) => days * DAY);
+
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
@@ -28,10 +32,10 @@ function axis(format, extra = {}) {
 /**
  * A chart in a figure. `text` says what it shows, for who cannot see it.
  * series: [{ label, values, tone, fill, dash, bars }], x: numbers (seconds since 1970 where `time`).
- * `axisFormat` may be shorter than `format`; `whole` is for counts.
+ * `axisFormat` may be shorter than `format`; `whole` is for counts. `step`: how far points in time are from each other.
  * marks: [{ at, label, tone }] are vertical lines, levels: [{ at, label, tone }] horizontal ones.
  */
-export function chart({ text, x, series, format, xFormat, time = false, height = 260, marks = [], levels = [], max, axisFormat, whole = false }) {
+export function chart({ text, x, series, format, xFormat, time = false, height = 260, marks = [], levels = [], max, axisFormat, whole = false, step = DAY }) {
   const holder = h("div", { class: "chart", role: "img", "aria-label": text });
   const legend = h("ul", { class: "legend", "aria-hidden": "true" }, series.filter((one) => one.label).map((one) => {
     const swatch = h("i", { class: `swatch ${one.tone} ${one.dash ? "dashed" : ""}` });
@@ -40,20 +44,29 @@ export function chart({ text, x, series, format, xFormat, time = false, height =
   const element = h("figure", {}, holder, legend);
   let plot = null;
 
+  // A single point has no neighbour to give the axis its length, and no line: it stands in its own step's middle, as a dot.
+  const alone = () => x.length === 1;
+  const ends = (least, most) => {
+    if (time && alone()) return [x[0] - step / 2, x[0] + step / 2];
+    return [least, most === least ? least + 1 : most];
+  };
+
   const data = () => [x, ...series.map((one) => one.values)];
 
   function options(width) {
     return {
       width,
       height,
+      // Days are UTC's, wherever the reader is.
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
       scales: {
-        x: { time, range: (_, least, most) => [least, most === least ? least + 1 : most] },
+        x: { time, range: (_, least, most) => ends(least, most) },
         y: { range: (_, least, most) => [Math.min(0, least), Math.max(most * 1.06, max ?? 0, 1e-9)] },
       },
       axes: [
-        axis(xFormat, { grid: { show: false }, space: 70, size: 28 }),
+        axis(xFormat, { grid: { show: false }, space: 70, size: 28, ...(time && step >= DAY ? { incrs: DAYS } : {}) }),
         axis(axisFormat ?? format, { size: 62, ...(whole ? { incrs: WHOLE } : {}) }),
       ],
       series: [{}, ...series.map((one) => ({
@@ -63,7 +76,7 @@ export function chart({ text, x, series, format, xFormat, time = false, height =
         dash: one.dash ? [5, 5] : undefined,
         fill: one.fill || one.bars ? colour(one.bars ? one.tone : `${one.tone}-soft`) : undefined,
         paths: one.bars ? uPlot.paths.bars({ size: [0.86], align: 1 }) : undefined,
-        points: { show: false },
+        points: { show: () => !one.bars && alone(), size: 10, fill: colour(one.tone) },
       }))],
       hooks: { draw: [(u) => lines(u)], setCursor: [(u) => tip(u)] },
     };

@@ -1,6 +1,6 @@
 // Elements in few words, and the states that every page has: waiting, empty, failed.
 
-import { usd } from "./format.js";
+import { count, usd } from "./format.js";
 
 /** An element: h("a", { href, class }, "text", child, …). Functions become listeners; null and false are left out. */
 export function h(name, props = {}, ...children) {
@@ -51,10 +51,35 @@ export function figures(...items) {
   return h("dl", { class: "figures" }, ...items);
 }
 
+/**
+ * Says that figures lack the cost of requests without a price, and leads to them in the ledger; nothing where all have one.
+ * row: what the figures are of; models: [{ model, requests }]; about: what the ledger is searched by beside the model.
+ */
+export function unpriced(row, models, { since, until, account } = {}) {
+  const requests = row?.unpriced_requests ?? 0;
+  if (requests === 0) return null;
+  const about = Object.entries({ account, since: since?.slice(0, 10), until: dayAfter(until) }).filter(([, value]) => value);
+  const links = models.slice(0, 5).map(({ model, requests: one }, index) => [index > 0 && ", ",
+    h("a", { href: `#/ledger?${new URLSearchParams([["model", model], ...about])}` }, model), ` (${count(one)})`]);
+  return h("p", { class: "lacks", role: "note" },
+    `${count(requests)} ${requests === 1 ? "request" : "requests"} had no price: their cost is not in these figures. `,
+    ...links.flat(), models.length > 5 && " and others", models.length > 0 && ". ", "Add a price to prices.toml, then ", h("code", {}, "weir reprice"), " corrects them.");
+}
+
+/** The first day that is wholly beyond a moment. */
+function dayAfter(moment) {
+  return moment && new Date(Math.ceil(Date.parse(moment) / 86_400_000) * 86_400_000).toISOString().slice(0, 10);
+}
+
 /** A part of a page with a heading. */
 export function section(title, ...children) {
   const id = `part-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
   return h("section", { "aria-labelledby": id }, h("h2", { id }, title), ...children);
+}
+
+/** A note of the API as a sentence. */
+export function sentence(note) {
+  return `${note[0].toUpperCase()}${note.slice(1)}.`;
 }
 
 export function emptyState(text) {

@@ -19,6 +19,14 @@ export function usdShort(value) {
   return Math.abs(value) >= 10 || value === 0 ? usd(Math.round(value)).replace(/\.00$/, "") : usd(value);
 }
 
+/** A plan's price: in dollars like all figures, else in its own currency, which is named: no rate is at hand here. */
+export function planPrice(plan) {
+  if (plan.currency === "USD") return usd(plan.price);
+  const value = Number(plan.price);
+  const digits = Number.isInteger(value) ? 0 : 2;
+  return `${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: 6 })}\u00a0${plan.currency}`;
+}
+
 /** A share of one as a percentage. */
 export function percent(share, digits = 0) {
   if (share === null || share === undefined || Number.isNaN(Number(share))) return "–";

@@ -2,7 +2,7 @@
 
 import { all, get, patch, post, remove } from "../api.js";
 import { chart, shortDay, unix } from "../chart.js";
-import { dialog, emptyState, field, figure, figures, h, money, notice, section, select, svg, table } from "../dom.js";
+import { dialog, emptyState, field, figure, figures, h, money, notice, section, select, svg, table, unpriced } from "../dom.js";
 import { amount, count, day, measure, minute, percent, short, usd, usdShort } from "../format.js";
 import { keyTable } from "./keys.js";
 import { turned } from "./margin.js";
@@ -30,13 +30,19 @@ export async function show({ subject: id, query, who }) {
           account.parent && [", below ", h("a", { href: `#/account/${encodeURIComponent(account.parent)}` }, account.parent)],
           account.until && `, closed ${day(account.until)}`)),
       h("div", { class: "row" }, rangeChoice(`account/${path}`, query), actions(account, who))),
+    unpriced(row, lacking(models), { ...margin, account: id }),
     row ? summary(row) : emptyState("Nothing was paid or used in this range."),
-    section("Cost day by day", overTime(days, row)),
+    section("Cost so far", overTime(days, row)),
     section("Cost by model and class", modelTable(models)),
     h("div", { class: "pair" },
       section("Limits", limitTable(limits)),
       section("Keys", keyTable(keys, who), h("p", {}, h("a", { href: `#/plans?account=${path}` }, "Make a key"), " · ", h("a", { href: `#/ledger?account=${path}` }, "Its entries in the ledger")))),
-  ];
+  ].filter(Boolean);
+}
+
+/** The models of which some requests have no price. */
+function lacking(models) {
+  return models.filter((one) => one.unpriced_requests > 0).map((one) => ({ model: one.id, requests: one.unpriced_requests }));
 }
 
 function summary(row) {
@@ -85,8 +91,15 @@ function modelTable(models) {
     { title: "Cache writes", wide: true, number: true, cell: (row) => zero(row.cost.cache_write_input) },
     { title: "Output", wide: true, number: true, cell: (row) => zero(row.cost.output) },
     { title: "Reasoning", wide: true, number: true, cell: (row) => zero(row.cost.reasoning_output) },
-    { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
+    { title: "Cost", number: true, cell: cost },
   ], rows, { empty: "No use in this range." });
+}
+
+/** What a model cost. What has no price cost something all the same, and that is not known. */
+function cost(row) {
+  if (row.unpriced_requests === 0) return money(row.cost_usd);
+  const tag = (text) => h("span", { class: "tag bad" }, text);
+  return Number(row.cost_usd) === 0 ? tag("unpriced") : [money(row.cost_usd), " ", tag(`${count(row.unpriced_requests)} unpriced`)];
 }
 
 function limitTable(limits) {

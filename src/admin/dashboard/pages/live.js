@@ -63,6 +63,7 @@ function make(text, series, format, max) {
     text: `${text} over the last two minutes`,
     x: [],
     time: true,
+    step: 1,
     height: 200,
     series: series.map(([label, tone]) => ({ label, tone, values: [] })),
     format,

@@ -2,8 +2,8 @@
 
 import { get } from "../api.js";
 import { chart, shortDay, unix } from "../chart.js";
-import { emptyState, figure, figures, fill, h, money, section, select, svg, table } from "../dom.js";
-import { PERIODS, amount, count, day, measure, percent, usd, usdShort } from "../format.js";
+import { emptyState, figure, figures, fill, h, money, section, select, sentence, svg, table, unpriced } from "../dom.js";
+import { PERIODS, amount, count, day, measure, percent, planPrice, usd, usdShort } from "../format.js";
 import { range, rangeChoice } from "./range.js";
 
 export const title = "Margin";
@@ -19,9 +19,10 @@ export async function show({ query }) {
     h("div", { class: "title" },
       h("div", {}, h("h1", {}, "Margin"), h("p", {}, `${day(plans.since)} to ${day(lastDay(plans.until))}, by what is recognised so far`)),
       rangeChoice("margin", query)),
+    unpriced(plans.total, plans.unpriced, plans),
     summary(plans.total),
     section("Plans", planTable(plans.rows)),
-    advice(plans.rows, span),
+    advice(plans.rows, query.range),
     h("div", { class: "pair" },
       section("What accounts cost", distribution(plans.rows, span)),
       section("Revenue and cost over time", overTime(days.rows))),
@@ -53,43 +54,46 @@ function planTable(rows) {
     { title: "Plan", cell: (row) => row.id },
     { title: "Accounts", wide: true, number: true, cell: (row) => count(row.accounts) },
     { title: "At a loss", wide: true, number: true, cell: (row) => count(row.loss_making_accounts) },
-    { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
+    { title: "Revenue", wide: true, number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
     { title: h("span", { class: "unseen" }, "Revenue against cost"), wide: true, cell: (row) => bars(row, most) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
+    { title: "Revenue used up", cell: turnedOn },
     { title: "Of revenue", wide: true, number: true, cell: (row) => percent(row.margin_ratio, 1) },
-    { title: "At the month's end", wide: true, number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
-    { title: "Cost of the top 5\u00a0%", wide: true, number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
+    { title: "At month's end", wide: true, number: true, cell: (row) => money(row.projected.margin_usd, { tone: true }) },
+    { title: "Top 5\u00a0% cost", wide: true, number: true, cell: (row) => percent(row.concentration?.top_5_percent) },
   ], rows, { empty: "No plans yet: make one under Plans and keys." });
 }
 
 /** Revenue above, cost below, on the scale of the largest. */
 function bars(row, most) {
   const width = (text) => (most > 0 ? (Number(text) / most) * 144 : 0);
-  return svg("svg", { class: "bars", viewBox: "0 0 144 16", role: "img", "aria-label": `revenue ${usd(row.revenue_usd)}, cost ${usd(row.cost_usd)}` },
+  return svg("svg", { class: "bars", viewBox: "0 0 144 16", preserveAspectRatio: "none", role: "img", "aria-label": `revenue ${usd(row.revenue_usd)}, cost ${usd(row.cost_usd)}` },
     svg("rect", { class: "revenue", y: 1, height: 6, width: width(row.revenue_usd), rx: 1 }),
     svg("rect", { class: "cost", y: 9, height: 6, width: width(row.cost_usd), rx: 1 }));
 }
 
-/** For each plan that loses: what would mend it, proved on recorded traffic. */
-function advice(rows, span) {
+/** For each plan that loses: what would mend it, proved on recorded traffic. This month may be a day old: 30 days then. */
+function advice(rows, chosen = "month") {
+  const tried = chosen === "month" ? "30" : chosen;
   const losing = rows.filter((row) => Number(row.margin_usd) < 0 && Number(row.revenue_usd) > 0);
   if (losing.length === 0) return null;
   const place = h("div", {});
   fill(place, async () => Promise.all(losing.slice(0, 3).map(async (row) => {
-    const found = await get("advise", { ...span, plan: row.id, target_margin: 30 });
+    const found = await get("advise", { ...range(tried), plan: row.id, target_margin: 30 });
     const options = [];
     if (found.price) {
       options.push(h("li", {}, "a price of ", money(found.price.price_usd), `, which ${count(found.price.touched_accounts)} accounts would pay: margin `,
-        money(found.price.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, price: found.price.price_usd })));
+        money(found.price.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, price: found.price.price_usd, range: tried })));
     }
     for (const limit of found.limits) {
       options.push(h("li", {}, `a limit of ${spokenLimit(limit.limit)}, which would have stopped ${count(limit.touched_accounts)} accounts and saved `,
-        money(limit.saving_usd), " ", tryIt({ plan: row.id, limit: limit.limit })));
+        money(limit.saving_usd), ": margin ", money(limit.whatif.margin_usd, { tone: true }), " ", tryIt({ plan: row.id, limit: limit.limit, range: tried })));
     }
     return h("div", {},
       h("p", {}, h("strong", {}, row.id), " loses ", money(row.margin_usd.replace("-", "")), blame(row), " To reach a margin of 30\u00a0%:"),
       options.length > 0 ? h("ul", {}, options) : h("p", { class: "hint" }, "Neither a price nor a limit reaches it."),
+      found.notes.map((note) => h("p", { class: "hint" }, sentence(note))),
       h("p", { class: "hint" }, `Tried on the requests from ${day(found.since)} to ${day(lastDay(found.until))}.`));
   })));
   const part = section("What would mend it", place);
@@ -151,7 +155,7 @@ function spread(found) {
       format: count,
       xFormat: usdShort,
     }),
-    h("p", { class: "hint" }, `Whoever stands right of the line loses money. The price is ${usd(found.price)} ${PERIODS[found.period]}; what is paid is recognised evenly.`,
+    h("p", { class: "hint" }, `Whoever stands right of the line loses money. The price is ${planPrice(found)} ${PERIODS[found.period]}; what is paid is recognised evenly.`,
       last.to_usd === null && last.accounts > 0 && found.buckets.length > 1 ? ` The last bar holds all above ${usd(last.from_usd)}.` : ""),
   ];
 }
@@ -164,7 +168,7 @@ function overTime(rows) {
   };
   const revenue = running("revenue_usd");
   const cost = running("cost_usd");
-  const turned = rows.findIndex((_, index) => cost[index] > revenue[index]);
+  const loses = rows.map((_, index) => cost[index] > revenue[index]);
   return [
     chart({
       text: `Running revenue up to ${usd(revenue.at(-1))} and cost up to ${usd(cost.at(-1))}`,
@@ -178,8 +182,16 @@ function overTime(rows) {
       axisFormat: usdShort,
       xFormat: shortDay,
     }),
-    h("p", { class: "hint" }, turned > 0 ? `Cost passed revenue on ${day(rows[turned].id)}.` : turned === 0 ? "Cost was above revenue from the first day." : "Revenue stayed above cost."),
+    h("p", { class: "hint" }, crossed(rows, loses)),
   ];
+}
+
+/** The crossing that lasts: the two may have passed each other before. */
+function crossed(rows, loses) {
+  const last = loses.lastIndexOf(!loses.at(-1)) + 1;
+  if (last === 0) return loses[0] ? "Cost was above revenue from the first day." : "Revenue stayed above cost.";
+  const on = day(rows[last].id);
+  return loses.at(-1) ? `Cost passed revenue on ${on}.` : `Revenue is above cost again since ${on}.`;
 }
 
 export function worstTable(rows) {
@@ -187,17 +199,29 @@ export function worstTable(rows) {
     { title: "Account", cell: (row) => h("a", { href: `#/account/${encodeURIComponent(row.id)}` }, row.id) },
     { title: "Plan", wide: true, cell: (row) => row.plan ?? "–" },
     { title: "Requests", wide: true, number: true, cell: (row) => count(row.requests) },
-    { title: "Revenue", number: true, cell: (row) => money(row.revenue_usd) },
+    { title: "Revenue", wide: true, number: true, cell: (row) => money(row.revenue_usd) },
     { title: "Cost", number: true, cell: (row) => money(row.cost_usd) },
     { title: "Margin", number: true, cell: (row) => money(row.margin_usd, { tone: true }) },
-    { title: "Used up what it pays", wide: true, cell: turned },
+    { title: "Used up what it pays", cell: turnedOn },
   ], rows, { empty: "No accounts yet." });
 }
 
+/** The same in a table's cell, which has room for a day and not for a year. */
+function turnedOn(row) {
+  return h("span", { class: "turned" }, turned(row, (date) => shortDay(unix(date))));
+}
+
 /** The day on which an account cost as much as it pays until the month's end, or will. */
-export function turned(row) {
+export function turned(row, show = day) {
   const { date, reached, cost_usd: bearable } = row.break_even;
   if (!date) return "–";
-  if (Number(bearable) <= 0) return "pays nothing";
-  return reached ? day(date) : `${day(date)}, at this rate`;
+  if (Number(bearable) <= 0) return revenueGone(row);
+  return reached ? show(date) : `${show(date)}, at this rate`;
+}
+
+/** Why there is nothing that could be used up. */
+function revenueGone(row) {
+  const revenue = Number(row.revenue_usd);
+  if (revenue < 0) return "refunded";
+  return revenue === 0 ? "brought nothing" : "costs take it all";
 }

@@ -2,7 +2,7 @@
 
 import { all, get, post, put } from "../api.js";
 import { dialog, field, fill, h, money, notice, section, select, table } from "../dom.js";
-import { PERIODS, amount, count, measure } from "../format.js";
+import { PERIODS, amount, count, measure, planPrice } from "../format.js";
 import { createKey, keyTable } from "./keys.js";
 
 export const title = "Plans and keys";
@@ -42,7 +42,7 @@ export async function show({ query, who }) {
 function planTable(plans, changes) {
   return table("Plans", [
     { title: "Plan", cell: (row) => row.id },
-    { title: "Price", number: true, cell: (row) => [row.currency === "USD" ? money(row.price) : `${row.price} ${row.currency}`, ` ${PERIODS[row.period]}`] },
+    { title: "Price", number: true, cell: (row) => [row.currency === "USD" ? money(row.price) : planPrice(row), ` ${PERIODS[row.period]}`] },
     { title: "Limits", cell: (row) => (row.limits.length === 0 ? "none" : h("span", { class: "wrap" }, row.limits.map(limitText).join(", "))) },
     { title: "Accounts", wide: true, number: true, cell: (row) => count(row.accounts) },
     { title: "From", wide: true, cell: (row) => h("span", { class: "tag" }, row.source === "file" ? "configuration file" : "made here") },
@@ -61,7 +61,7 @@ function edit(plan) {
   dialog(plan ? `Change ${plan.id}` : "New plan", [
     field("Id", h("input", { name: "id", required: true, value: plan?.id ?? "", readonly: Boolean(plan), pattern: "[A-Za-z0-9._:@\\-]{1,128}", autocomplete: "off" })),
     h("div", { class: "row" },
-      field("Price in US dollars", h("input", { name: "price", required: true, value: plan?.price ?? "", inputmode: "decimal", pattern: "[0-9]+(\\.[0-9]{1,6})?" })),
+      field(`Price in ${!plan || plan.currency === "USD" ? "US dollars" : plan.currency}`, h("input", { name: "price", required: true, value: plan?.price ?? "", inputmode: "decimal", pattern: "[0-9]+(\\.[0-9]{1,6})?" })),
       field("For", select(Object.entries(PERIODS), plan?.period ?? "month", { name: "period" }))),
     field("Limits", h("textarea", { name: "limits", class: "code", spellcheck: "false", value: limits ? JSON.stringify(limits, null, 2) : "[]" }), `As in the configuration, as JSON: ${LIMITS_EXAMPLE.replaceAll(/\s+/g, " ")}`),
   ], {
