@@ -21,7 +21,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use allowance::{Allowance, Cut, Extending, Room};
-pub use conversations::{Conversations, TurnId};
+pub use conversations::{Conversations, Turn, TurnId};
 pub use habits::Habits;
 pub use limit_headers::LimitHeaders;
 pub use reservation::Admission;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use crate::admit::{Admission, Allowance, Cut, TurnId};
+use crate::admit::{Admission, Allowance, Cut, Turn, TurnId};
 use crate::answer::AnswerError;
 use crate::config::{ServiceTier, Timeouts};
 use crate::dialect::{Endpoint, endpoint_label};
@@ -207,21 +207,26 @@ impl Exchange {
         }
     }
 
-    /// A request that continues this one is billed for what both of them had.
+    /// A request that continues this one is billed for what both of them had, and goes to the same upstream.
     fn note_conversation(&self, reading: &Reading) {
-        let (Endpoint::Responses, Some(usage)) = (self.question.metered_as(), &reading.usage)
-        else {
+        if self.question.metered_as() != Endpoint::Responses {
             return;
-        };
-        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        }
+        let used = |usage: &Usage| usage.input_tokens.saturating_add(usage.output_tokens);
+        let tokens = reading.usage.as_ref().map(used);
         // What is only fetched adds nothing to a conversation, whatever its request says.
         let conversation = &self.question.ask.conversation;
         let conversation = conversation
             .as_ref()
             .filter(|_| self.question.charge != Charge::Fetched);
         let ids = [reading.response_id.as_ref(), conversation];
-        for turn in ids.into_iter().flatten().filter_map(|id| self.turn(id)) {
-            self.gateway.conversations.note(turn, tokens);
+        let conversations = &self.gateway.conversations;
+        for id in ids.into_iter().flatten().filter_map(|id| self.turn(id)) {
+            let turn = Turn {
+                tokens: tokens.unwrap_or_else(|| conversations.tokens_before(&id)),
+                upstream: self.upstream.settings.id.clone(),
+            };
+            conversations.note(id, turn);
         }
     }
 

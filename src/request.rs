@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
-use crate::admit;
+use crate::admit::{self, TurnId};
 use crate::answer::AnswerBody;
 use crate::dialect::ask::{self, Ask, AskError};
 use crate::dialect::error_body::Code;
@@ -115,9 +115,17 @@ async fn live(
         return Err(models::unknown(model));
     }
 
-    let route = snapshot
-        .router
-        .route(&endpoint, frame.dialect, ask.model.as_ref())?;
+    let model = ask.model.as_ref();
+    let mut route = snapshot.router.route(&endpoint, frame.dialect, model)?;
+    if let Some(id) = kept_turn(&endpoint, head.uri.path(), &ask)
+        && let Some(turn) = gateway.conversations.turn(&TurnId {
+            account: caller.member.account.id.clone(),
+            id: id.into(),
+        })
+    {
+        let router = &snapshot.router;
+        router.lead_to(&turn.upstream, &mut route, frame.dialect, model);
+    }
     let applicant = admit::Applicant {
         id: frame.id,
         caller: &caller,
@@ -291,6 +299,15 @@ fn no_such_path() -> Refusal {
         Code::NotFound,
         "There is nothing here: API paths begin with /v1/.",
     )
+}
+
+/// The id of what a provider keeps and a request is about: a turn that it continues, or a response that it fetches, cancels
+/// or deletes.
+fn kept_turn<'a>(endpoint: &Endpoint, path: &'a str, ask: &'a Ask) -> Option<&'a str> {
+    match endpoint {
+        Endpoint::Other(_) => path.strip_prefix("/v1/responses/")?.split('/').next(),
+        _ => ask.continues(endpoint),
+    }
 }
 
 /// What a body asks: JSON, or at paths that are only passed through a form.

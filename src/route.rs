@@ -101,17 +101,35 @@ impl Router {
         })
     }
 
+    /// Leads a request to the upstream that keeps what it is about: first among its route's, or alone, where the route was
+    /// found without a model.
+    pub fn lead_to(
+        &self,
+        keeper: &UpstreamId,
+        route: &mut Route,
+        dialect: Dialect,
+        model: Option<&ModelName>,
+    ) {
+        let is_keeper = |upstream: &Arc<Upstream>| upstream.settings.id == *keeper;
+        if let Some(place) = route.upstreams.iter().position(is_keeper) {
+            let keeper = route.upstreams.remove(place);
+            route.upstreams.insert(0, keeper);
+        } else if model.is_none()
+            && let Some(upstream) = self.upstreams.get(keeper)
+            && speaks(upstream, dialect)
+        {
+            route.upstreams = vec![Arc::clone(upstream)];
+        }
+    }
+
     /// The route's upstreams that speak the dialect: groups in order, each in an order drawn by weight, failing ones last.
     fn in_order(&self, route: &config::Route, dialect: Dialect) -> Vec<Arc<Upstream>> {
-        let speaks = |upstream: &Upstream| {
-            (upstream.settings.dialect == Dialect::Anthropic) == (dialect == Dialect::Anthropic)
-        };
         let mut order = Vec::with_capacity(1);
         for group in &route.groups {
             let mut group: Vec<(u32, &Arc<Upstream>)> = group
                 .iter()
                 .filter_map(|target| Some((target.weight, self.upstreams.get(&target.upstream)?)))
-                .filter(|(_, upstream)| speaks(upstream))
+                .filter(|(_, upstream)| speaks(upstream, dialect))
                 .collect();
             while !group.is_empty() {
                 let chosen = draw(&group);
@@ -156,6 +174,10 @@ impl Router {
                     .any(|renamed| renamed.as_str() == model)
         })
     }
+}
+
+fn speaks(upstream: &Upstream, dialect: Dialect) -> bool {
+    (upstream.settings.dialect == Dialect::Anthropic) == (dialect == Dialect::Anthropic)
 }
 
 /// Draws one of a group by weight; the group is not empty.

@@ -1,6 +1,6 @@
 //! A response made in the background is billed once, when its usage is first seen.
 
-use crate::support::{ACME, Gateway, Reply, Upstream, config};
+use crate::support::{ACME, Asked, Gateway, Reply, Upstream, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
@@ -99,4 +99,44 @@ async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_
     assert_eq!(billed.len(), 1, "{entries:#?}");
     // The creation, three fetches, and the bill.
     assert_eq!(entries.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_by_an_upstream_is_asked_for_there() {
+    let answer = |id: &'static str| {
+        move |_: &Asked| {
+            let queued = r#"{"id":"ID","object":"response","status":"queued","background":true,"model":"m","output":[],"usage":null}"#;
+            Reply::json(200, queued.replace("ID", id))
+        }
+    };
+    let (first, second) = (
+        Upstream::start(answer("resp_1st")).await,
+        Upstream::start(answer("resp_2")).await,
+    );
+    let more = format!(
+        "[[upstreams]]\nid = \"second\"\nbase_url = \"{}\"\n{ACME}",
+        second.url()
+    );
+    // Both serve the model, in turn; what names no model goes to the first.
+    let both = "models = [\"*\"]\nupstreams = [{ id = \"sim\", priority = 1 }, { id = \"second\", priority = 1 }]";
+    let text = config(&first, &more).replace(
+        "models = [\"*\"]\nupstreams = [\"sim\", \"sim-anthropic\"]",
+        &format!("models = [\"only-first\"]\nupstreams = [\"sim\"]\n[[routes]]\n{both}"),
+    );
+    let gateway = Gateway::start(&text).await;
+    let client = gateway.client();
+    let body = r#"{"model":"m","input":"hi","background":true}"#;
+    while second.asked().is_empty() || first.asked().is_empty() {
+        assert_eq!(client.post("/v1/responses", body).await.status, 200);
+    }
+    let (of_first, of_second) = (first.asked().len(), second.asked().len());
+    for _ in 0..5 {
+        client.get("/v1/responses/resp_2").await;
+        client.post("/v1/responses/resp_2/cancel", "").await;
+        let goes_on = r#"{"model":"m","input":"go on","previous_response_id":"resp_2"}"#;
+        client.post("/v1/responses", goes_on).await;
+        client.get("/v1/responses/resp_1st").await;
+    }
+    assert_eq!(second.asked().len(), of_second + 15);
+    assert_eq!(first.asked().len(), of_first + 5);
 }
