@@ -57,10 +57,10 @@ def main() -> int:
 
     weir, load = (path and path.resolve() for path in (asked.weir, asked.load))
     if weir is None or load is None:
-        build = ["cargo", "build", "--release", "--locked", "--bin", "weir", "--example", "load"]
-        subprocess.run(build, cwd=REPOSITORY, check=True, timeout=3600)
-        weir = weir or REPOSITORY / "target/release/weir"
-        load = load or REPOSITORY / "target/release/examples/load"
+        subprocess.run([REPOSITORY / "deploy/release", "--example", "load"], check=True, timeout=3600)
+        built = REPOSITORY / "target/reproducible/release"
+        weir = weir or built / "weir"
+        load = load or built / "examples/load"
     if shutil.which("nginx") is None:
         subprocess.run([REPOSITORY / "tests/setup"], check=True, timeout=900)
 
