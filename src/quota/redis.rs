@@ -79,6 +79,8 @@ pub struct RedisQuota {
     share: MemoryQuota,
     latest_ms: AtomicI64,
     is_up: AtomicBool,
+    /// Whether this gateway's clock was far from Redis's when they were last compared.
+    clock_is_off: AtomicBool,
     /// How long a request waits for counters that are brought up.
     wait: Duration,
     rising: Mutex<Rising>,
@@ -133,6 +135,7 @@ impl RedisQuota {
             share: MemoryQuota::default(),
             latest_ms: AtomicI64::new(i64::MIN),
             is_up: AtomicBool::new(true),
+            clock_is_off: AtomicBool::new(false),
             wait: settings.timeout,
             rising: Mutex::default(),
             risen: Notify::new(),

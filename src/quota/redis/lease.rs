@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +14,9 @@ use crate::ids::{AccountId, RequestId};
 impl RedisQuota {
     /// Trees whose reservations are renewed at the same time.
     const TREES_AT_ONCE: usize = 32;
+
+    /// A clock that is farther from Redis's than this is told of.
+    const CLOCKS_APART_MS: i64 = 2_000;
 
     /// For how long a start waits for counters.
     const START_WAIT: Duration = Duration::from_secs(5);
@@ -49,6 +53,7 @@ impl RedisQuota {
         if !self.is_up() {
             return;
         }
+        self.compare_clocks(now).await;
         let mut trees = tokio::task::JoinSet::new();
         for (root, requests) in self.open_by_root(latest_ms) {
             if trees.len() >= Self::TREES_AT_ONCE {
@@ -63,6 +68,27 @@ impl RedisQuota {
         if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
             // All that was admitted while Redis was away is booked there now.
             self.share.clear();
+        }
+    }
+
+    /// Leases end by the clocks of gateways: one that is ahead by more than a lease takes the others' for over, and admits what
+    /// they hold.
+    async fn compare_clocks(&self, now: Timestamp) {
+        let told: Result<(i64, i64), _> = self.link.command(&redis::cmd("TIME")).await;
+        let Ok((seconds, micros)) = told else {
+            return;
+        };
+        let theirs_ms = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+        let apart_ms = now.as_millisecond().saturating_sub(theirs_ms);
+        let is_off = apart_ms.saturating_abs() > Self::CLOCKS_APART_MS;
+        match (self.clock_is_off.swap(is_off, Ordering::Relaxed), is_off) {
+            (false, true) => tracing::error!(
+                apart_ms,
+                "this gateway's clock is not Redis's: with more than {} s between gateways a shared budget can be overrun",
+                Self::LEASE_MS / 1_000
+            ),
+            (true, false) => tracing::info!("this gateway's clock is Redis's again"),
+            _ => {}
         }
     }
 

@@ -271,6 +271,19 @@ async fn a_limit_that_comes_back_has_what_was_used_since_and_another_gateway_kee
 }
 
 #[tokio::test]
+async fn a_clock_that_is_far_from_the_stores_is_noticed_until_it_is_right_again() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let node = server.node(&Arc::default(), QuotaFailure::Closed);
+    let ahead = jiff::SignedDuration::from_secs(15);
+    for (clock, is_off) in [(now(), false), (now() + ahead, true), (now(), false)] {
+        node.tick(clock).await;
+        assert_eq!(node.clock_is_off.load(Ordering::Relaxed), is_off, "{clock}");
+    }
+}
+
+#[tokio::test]
 async fn answers_are_those_of_a_list_of_everything_that_happened() {
     let Some(server) = Server::start().await else {
         return;
