@@ -174,6 +174,48 @@ async fn an_upstream_that_is_away_or_silent_or_closes_is_told_apart() {
     // A request that may have been processed was not sent again.
     assert_eq!(upstream.asked().len(), 2);
     assert_eq!(gateway.metric("weir_upstream_errors_total").await, 3.0);
+    let said = gateway.said();
+    let away = said.lines().find(|line| line.contains("cannot connect"));
+    let away = away.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        away.contains("Connection refused") && away.contains("at=127.0.0.1:"),
+        "{away}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_refuses_the_gateways_key_is_counted_and_told_of_once() {
+    const REFUSED: usize = 3;
+    let error = r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < REFUSED {
+            Reply::json(401, error)
+        } else {
+            Reply::json(200, chat_answer(1, 1))
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    for _ in 0..REFUSED {
+        let answer = client.post("/v1/chat/completions", CHAT).await;
+        assert_eq!((answer.status.as_u16(), &*answer.text()), (401, error));
+    }
+    for _ in 0..2 {
+        assert_eq!(client.post("/v1/chat/completions", CHAT).await.status, 200);
+    }
+    let metrics = gateway.metrics().await;
+    let counted = "weir_upstream_errors_total{upstream=\"sim\",kind=\"unauthorized\"} 3\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    let said = gateway.said();
+    for told in [
+        "refuses the gateway's api_key",
+        "takes the gateway's api_key again",
+    ] {
+        assert_eq!(said.matches(told).count(), 1, "{said}");
+    }
+    assert!(!said.contains("sk-upstream"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
