@@ -234,3 +234,41 @@ async fn an_upstreams_own_error_reaches_the_client_unchanged() {
         (Some("upstream_failed"), Some("0.00"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_say_what_is_wrong_and_do_nothing() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    std::fs::write(gateway.directory().join("bad.json"), "[1]").unwrap();
+    let refund = ["account", "refund", "acme", "1000000"];
+    for (command, code, says) in [
+        (&["account", "set", "acme"][..], 2, "--plan <PLAN>|--parent"),
+        (
+            &["key", "list", "--account", "zz"],
+            1,
+            "there is no account zz\n",
+        ),
+        (
+            &["reconcile", "bad.json"],
+            1,
+            "bad.json: the JSON is neither",
+        ),
+        (
+            &["prices", "import", "bad.json"],
+            1,
+            "bad.json: not a price map",
+        ),
+        (&refund, 1, "nothing was recorded (--force"),
+    ] {
+        let output = gateway.output(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+        assert!(said.contains(says), "{command:?}: {said}");
+        assert!(!said.contains("struct "), "{command:?}: {said}");
+    }
+    let listed = gateway.run(&["key", "list", "--account", "acme"]);
+    assert!(listed.contains("acme-app"), "{listed}");
+    let [account, what, id, amount] = refund;
+    let refunded = gateway.run(&[account, what, id, amount, "--force"]);
+    assert!(refunded.contains("was paid back $1000000"), "{refunded}");
+}
