@@ -254,6 +254,9 @@ impl Journal {
             let mut pen = self.pen();
             self.within_limit(&pen)?;
             self.make_room(&mut pen, PROBE_BYTES)?;
+            // There may be room enough from before, on a disk that takes nothing any more.
+            let written = pen.segment.probe();
+            written.map_err(|error| refusal(&self.directory, &error))?;
             drop(pen);
             self.recovered();
         }
@@ -469,6 +472,36 @@ fn refusal(directory: &std::path::Path, error: &io::Error) -> JournalError {
 mod tests {
     use super::*;
     use crate::ledger::samples::sample;
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_not_well_because_there_is_room() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        journal.begin(&sample(1)).unwrap();
+        let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
+        let writable = journal.pen().segment.replace_file(read_only);
+        assert!(matches!(
+            journal.begin(&sample(2)),
+            Err(JournalError::Failed(..))
+        ));
+        assert!(matches!(journal.check(), Err(JournalError::Failed(..))));
+        let writable = writable.try_clone().unwrap();
+        journal.pen().segment.replace_file(writable);
+        assert_eq!(journal.check(), Ok(()));
+        journal.close(sample(1), |_, _| {}).unwrap();
+        let end = journal.end();
+        let mut closed = Vec::new();
+        journal
+            .read_after(Position::default(), 1 << 20, &mut |entry, at| {
+                closed.push((entry.id, at));
+            })
+            .unwrap();
+        assert_eq!(closed, [(sample(1).id, end)]);
+    }
 
     #[test]
     fn a_refused_requests_own_entry_does_not_make_a_full_journal_well() {
