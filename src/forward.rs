@@ -271,8 +271,8 @@ impl Calling<'_> {
             .metrics
             .upstream_error(upstream.settings.id.as_str(), kind);
         if let Some(exchange) = &departure.exchange {
-            let at = &upstream.settings.base_url.authority;
-            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, %at, error, "an upstream call failed");
+            let at = upstream.settings.base_url.place();
+            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, at, error, "an upstream call failed");
         }
     }
 

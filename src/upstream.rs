@@ -374,6 +374,20 @@ mod tests {
     use super::*;
     use crate::config::{self, FixedEnvironment};
 
+    #[test]
+    fn a_place_has_a_port_whether_or_not_the_address_names_it() {
+        for (base_url, place) in [
+            ("https://api.openai.com/v1", "api.openai.com:443"),
+            ("http://models/v1", "models:80"),
+            ("http://[::1]:8000/v1", "[::1]:8000"),
+        ] {
+            let text = format!("[[upstreams]]\nid = \"u\"\nbase_url = \"{base_url}\"\n");
+            let config =
+                config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+            assert_eq!(config.upstreams[0].base_url.place(), place);
+        }
+    }
+
     #[tokio::test]
     async fn a_connection_that_is_refused_says_so() {
         // Nobody listens on the port of a listener that is gone.

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_paying_account_in_loss_comes_before_any_number_of_free_ones() {
-        let mut accounts = vec![
+        let mut accounts = [
             ("team", 0, -900),
             ("free", 0, -5),
             ("in profit", 20, 15),
