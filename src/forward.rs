@@ -272,7 +272,7 @@ impl Calling<'_> {
             .upstream_error(upstream.settings.id.as_str(), kind);
         if let Some(exchange) = &departure.exchange {
             let at = upstream.settings.base_url.place();
-            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, at, error, "an upstream call failed");
+            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, %at, error, "an upstream call failed");
         }
     }
 
