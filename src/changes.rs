@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 
 pub use accounts::{AccountPatch, NewAccount};
-pub use keys::{MadeKey, NewKey};
+pub use keys::{MadeKey, NewKey, network};
 
 use crate::account::Directory;
 use crate::config::Config;

@@ -24,7 +24,7 @@ use crate::measure::Question;
 use crate::meter::{ContentEncoding, Meter, MeterCaps, MeterSettings};
 use crate::refuse::Refusal;
 use crate::request::{Frame, RequestBody, let_others_first};
-use crate::upstream::{Answer, CallError, OutgoingBody, Upstream};
+use crate::upstream::{AccessChange, Answer, CallError, OutgoingBody, Upstream, failure_kind};
 use departure::Departure;
 
 /// An answer of up to this size that is no stream is collected before its head goes out, so that the head can name its cost.
@@ -229,20 +229,7 @@ impl Calling<'_> {
                     Err(error) => {
                         self.failed(departure, upstream, error.kind(), &error.to_string())
                     }
-                    Ok(answer)
-                        if answer.status().is_server_error()
-                            || answer.status() == StatusCode::TOO_MANY_REQUESTS =>
-                    {
-                        let kind = if answer.status().is_server_error() {
-                            "status_5xx"
-                        } else {
-                            "status_429"
-                        };
-                        self.gateway
-                            .metrics
-                            .upstream_error(upstream.settings.id.as_str(), kind);
-                    }
-                    Ok(_) => {}
+                    Ok(answer) => self.answered(upstream, answer.status()),
                 }
                 if again && tries_left > 0 {
                     tries_left -= 1;
@@ -261,12 +248,32 @@ impl Calling<'_> {
         last.unwrap_or(Err(CallError::Full(0)))
     }
 
+    /// Counts an answer that is a failure. That an upstream refuses the gateway's own key is told at its beginning and at its
+    /// end: clients see only that their requests fail, and cannot mend it.
+    fn answered(&self, upstream: &Upstream, status: StatusCode) {
+        let id = &upstream.settings.id;
+        if let Some(kind) = failure_kind(status) {
+            self.gateway.metrics.upstream_error(id.as_str(), kind);
+        }
+        match upstream.note_access(status) {
+            Some(AccessChange::Refused) => {
+                let status = status.as_u16();
+                tracing::warn!(upstream = %id, status, "an upstream refuses the gateway's api_key");
+            }
+            Some(AccessChange::Granted) => {
+                tracing::info!(upstream = %id, "an upstream takes the gateway's api_key again");
+            }
+            None => {}
+        }
+    }
+
     fn failed(&self, departure: &Departure, upstream: &Upstream, kind: &'static str, error: &str) {
         self.gateway
             .metrics
             .upstream_error(upstream.settings.id.as_str(), kind);
         if let Some(exchange) = &departure.exchange {
-            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, error, "an upstream call failed");
+            let at = upstream.settings.base_url.place();
+            tracing::warn!(id = %exchange.entry.id, upstream = %upstream.settings.id, %at, error, "an upstream call failed");
         }
     }
 

@@ -28,7 +28,7 @@ use warnings::Warnings;
 use crate::admit::{Conversations, Habits};
 use crate::exchange::Background;
 use crate::ledger::store::Store;
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, JournalError, Ledger};
 use crate::meter::count::Counter;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
@@ -106,7 +106,28 @@ impl Gateway {
 
     /// Whether the gateway takes requests: it is not stopping, and the ledger takes entries.
     pub fn is_ready(&self) -> bool {
-        !self.stop.is_cancelled() && self.ledger.takes_requests()
+        self.why_not_ready().is_empty()
+    }
+
+    /// What keeps the gateway from taking requests; nothing while it is ready. Whoever reaches the admin listener reads this: where things lie on the
+    /// disk is the log's to say.
+    pub fn why_not_ready(&self) -> Vec<&'static str> {
+        let stopping = self.stop.is_cancelled();
+        let journal = self.ledger.takes_requests().err();
+        let journal = journal.map(|error| match error {
+            JournalError::DiskFull(_) => "the disk of the journal is full",
+            JournalError::SpoolFull(_) => {
+                "the journal has reached spool_max_bytes while the store is away"
+            }
+            JournalError::TooLarge(_) | JournalError::Failed(..) => {
+                "the journal cannot be written; the log says why"
+            }
+        });
+        stopping
+            .then_some("the gateway is stopping")
+            .into_iter()
+            .chain(journal)
+            .collect()
     }
 }
 

@@ -238,8 +238,15 @@ impl Ledger {
     }
 
     /// Whether the journal has room for more requests and its disk takes them.
-    pub fn takes_requests(&self) -> bool {
-        self.journal_bytes() < self.shared.settings.spool_bytes_max && self.shared.journal.is_well()
+    ///
+    /// # Errors
+    /// Why it takes none.
+    pub fn takes_requests(&self) -> Result<(), JournalError> {
+        self.shared.journal.check()?;
+        if self.journal_bytes() >= self.shared.settings.spool_bytes_max {
+            return Err(self.shared.journal.spool_full());
+        }
+        Ok(())
     }
 
     /// Requests that were begun and not closed.

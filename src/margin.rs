@@ -123,8 +123,13 @@ pub enum MarginError {
         error: std::io::Error,
     },
     /// A file that is no bill.
-    #[error(transparent)]
-    Bill(#[from] reconcile::bill::BillError),
+    #[error("{}: {error}", path.display())]
+    Bill {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        error: reconcile::bill::BillError,
+    },
     /// A price table that is none.
     #[error("{0}")]
     PriceTable(ConfigErrors),

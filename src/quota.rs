@@ -337,7 +337,7 @@ impl Quota {
         }
     }
 
-    /// The `count` limits that are nearest to their maximum, fullest first, as far as this gateway knows.
+    /// The `count` limits of each measure that are nearest to their maximum, fullest first, as far as this gateway knows.
     pub fn fullest(&self, count: usize, now: Timestamp) -> Vec<(Arc<Rule>, CounterState)> {
         match &self.keeper {
             Keeper::Memory(memory) => memory.fullest(count, now),

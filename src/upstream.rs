@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -26,7 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use answer_body::{BodyError, UpstreamBody};
 pub use body::OutgoingBody;
-use health::Health;
+pub use health::AccessChange;
+use health::{Access, Health};
 
 use crate::config;
 use crate::dialect::Dialect;
@@ -48,6 +49,7 @@ pub struct Upstream {
     authorization: Option<(HeaderName, HeaderValue)>,
     slots: Option<Arc<Semaphore>>,
     health: Health,
+    access: Access,
 }
 
 /// How an upstream is spoken to.
@@ -117,14 +119,14 @@ impl Future for Call {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No connection could be made: the request was not sent.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {}", told(.0))]
     Connect(Cause),
     /// The connection broke before the answer's head came: the request may have been processed.
-    #[error("the connection broke before an answer came: {0}")]
+    #[error("the connection broke before an answer came: {}", told(.0))]
     Broken(Cause),
     /// It answered with another protocol (101) in place of an answer.
     #[error("it answered {0}, which was not asked for")]
-    Switched(http::StatusCode),
+    Switched(StatusCode),
     /// No answer within the time for the first byte.
     #[error("no answer within {0:?}")]
     Silent(Duration),
@@ -135,6 +137,21 @@ pub enum CallError {
 
 /// What a connection says of its failure.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failure and what lies at its bottom: the outermost error says only what was tried, the innermost why it failed.
+fn told(cause: &Cause) -> String {
+    let mut told = cause.to_string();
+    let mut last: &dyn std::error::Error = &**cause;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let last = last.to_string();
+    if !told.contains(&last) {
+        told.push_str(": ");
+        told.push_str(&last);
+    }
+    told
+}
 
 impl CallError {
     /// The name in `weir_upstream_errors_total`.
@@ -150,6 +167,16 @@ impl CallError {
     /// Whether the upstream certainly did not process the request, so that it may be sent again.
     pub fn certainly_not_processed(&self) -> bool {
         matches!(self, CallError::Connect(_) | CallError::Full(_))
+    }
+}
+
+/// The name in `weir_upstream_errors_total` of an answer that is a failure of the upstream, or of the gateway towards it.
+pub fn failure_kind(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some("status_429"),
+        _ if status.is_server_error() => Some("status_5xx"),
+        _ if health::is_refused_access(status) => Some("unauthorized"),
+        _ => None,
     }
 }
 
@@ -223,6 +250,7 @@ impl Upstream {
             authorization,
             slots,
             health: Health::default(),
+            access: Access::default(),
         })
     }
 
@@ -290,6 +318,11 @@ impl Upstream {
         }
     }
 
+    /// Notes whether an answer refuses the gateway's own key; what that changed, if anything.
+    pub fn note_access(&self, status: StatusCode) -> Option<AccessChange> {
+        self.access.answered(status)
+    }
+
     /// Counts a silent upstream against its health.
     pub fn note_silent(&self) -> CallError {
         self.health.failed();
@@ -340,6 +373,41 @@ pub type Answer = Response<UpstreamBody>;
 mod tests {
     use super::*;
     use crate::config::{self, FixedEnvironment};
+
+    #[test]
+    fn a_place_has_a_port_whether_or_not_the_address_names_it() {
+        for (base_url, place) in [
+            ("https://api.openai.com/v1", "api.openai.com:443"),
+            ("http://models/v1", "models:80"),
+            ("http://[::1]:8000/v1", "[::1]:8000"),
+        ] {
+            let text = format!("[[upstreams]]\nid = \"u\"\nbase_url = \"{base_url}\"\n");
+            let config =
+                config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+            assert_eq!(config.upstreams[0].base_url.place(), place);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_says_so() {
+        // Nobody listens on the port of a listener that is gone.
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = gone.local_addr().unwrap();
+        drop(gone);
+        for http2 in [false, true] {
+            let text = format!(
+                "[[upstreams]]\nid = \"u\"\nbase_url = \"http://{address}/v1\"\nhttp2 = {http2}\n"
+            );
+            let config =
+                config::parse(text.as_bytes(), "weir.toml", &FixedEnvironment::default()).unwrap();
+            let upstream = Upstream::new(config.upstreams[0].clone()).unwrap();
+            let body = OutgoingBody::new(Vec::new());
+            let call = upstream.call(Method::GET, "/models", HeaderMap::new(), body);
+            let error = call.unwrap().await.unwrap_err().to_string();
+            assert!(error.starts_with("cannot connect: "), "{error}");
+            assert_eq!(error.matches("Connection refused").count(), 1, "{error}");
+        }
+    }
 
     #[test]
     fn an_upstream_shows_none_of_its_secrets() {

@@ -9,6 +9,7 @@ use crate::gateway::Gateway;
 use crate::ids::PlanId;
 use crate::margin::{self, Books, MarginError, Row};
 use crate::metrics::{Family, Sample};
+use crate::money::Money;
 use crate::quota::Owner;
 use crate::quota::chain::Rule;
 use crate::snapshot::Snapshot;
@@ -58,7 +59,7 @@ pub fn compute(gateway: &Gateway) -> Result<Vec<Family>, MarginError> {
     let (plans, accounts) = margin::plans_and_accounts(store, &books, range, now)?;
     let worst_max = snapshot.config.metrics.worst_accounts;
     let (plans, mut accounts) = (plans.rows, accounts.rows);
-    accounts.sort_by_key(|row| row.margin_usd);
+    accounts.sort_by_key(|row| worst_first(row.revenue_usd, row.margin_usd));
     accounts.truncate(worst_max);
     let limits = fullest(gateway, &snapshot, worst_max, now);
     Ok(families(
@@ -72,6 +73,13 @@ pub fn compute(gateway: &Gateway) -> Result<Vec<Family>, MarginError> {
 /// The same families without figures: what is shown until they have been computed for the first time.
 pub fn unknown() -> Vec<Family> {
     families(&BTreeMap::new(), &[], &[], Vec::new())
+}
+
+/// The order in which accounts are worth a series: first those that pay and cost more than that, which somebody can act on;
+/// then all others. Internal teams and free accounts are in loss by design, and there may be thousands of them.
+fn worst_first(revenue: Money, margin: Money) -> (bool, Money) {
+    let pays_too_little = revenue > Money::ZERO && margin < Money::ZERO;
+    (!pays_too_little, margin)
 }
 
 fn plan_accounts(snapshot: &Snapshot) -> BTreeMap<PlanId, u64> {
@@ -88,7 +96,7 @@ fn plan_accounts(snapshot: &Snapshot) -> BTreeMap<PlanId, u64> {
     counts
 }
 
-/// What of each limit is used, in shares of its maximum, for the limits that are nearest to it.
+/// What of each limit is used, in shares of its maximum, for the `count` limits of each measure that are nearest to it.
 fn fullest(gateway: &Gateway, snapshot: &Snapshot, count: usize, now: Timestamp) -> Vec<Sample> {
     let mut ratios: HashMap<(String, &'static str, String), f64> = HashMap::new();
     let keys: HashMap<_, _> = snapshot
@@ -171,7 +179,7 @@ fn families(
         ),
         Family::gauge(
             "weir_account_margin_usd",
-            "Revenue less cost of the current calendar month so far, in US dollars, of the worst accounts",
+            "Revenue less cost of the current calendar month so far, in US dollars, of the worst accounts: those that pay and are in loss first",
             worst
                 .iter()
                 .map(|row| {
@@ -183,7 +191,7 @@ fn families(
         ),
         Family::gauge(
             "weir_limit_used_ratio",
-            "Settled use as a share of the limit's maximum, of the limits nearest to it",
+            "Settled use as a share of the limit's maximum, of the limits nearest to it by what they are on",
             limits,
         ),
     ]
@@ -192,6 +200,23 @@ fn families(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paying_account_in_loss_comes_before_any_number_of_free_ones() {
+        let mut accounts = [
+            ("team", 0, -900),
+            ("free", 0, -5),
+            ("in profit", 20, 15),
+            ("in loss", 20, -2),
+            ("deeper in loss", 20, -3),
+        ];
+        accounts.sort_by_key(|(_, revenue, margin)| {
+            worst_first(Money::from_usd(*revenue), Money::from_usd(*margin))
+        });
+        let names: Vec<_> = accounts.iter().map(|(name, ..)| *name).collect();
+        let expected = ["deeper in loss", "in loss", "team", "free", "in profit"];
+        assert_eq!(names, expected);
+    }
 
     #[test]
     fn every_family_is_there_before_the_first_figures() {

@@ -14,13 +14,17 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests should be sent here: not while the gateway stops, nor while its journal takes nothing.
-pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
-    if gateway.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+/// Whether requests should be sent here: not while the gateway stops, nor while its journal takes nothing. Each reason why
+/// not is a line.
+pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, String) {
+    let reasons = gateway.why_not_ready();
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
     }
+    let lines = reasons
+        .iter()
+        .map(|reason| format!("not ready: {reason}\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 
 /// The metrics page.

@@ -38,6 +38,18 @@ pub struct MadeKey {
     pub secret: Secret,
 }
 
+/// A network that a key may be used from, or one address. Bits behind the prefix are dropped.
+///
+/// # Errors
+/// What a network is, for whoever wrote something else.
+pub fn network(text: &str) -> Result<ipnet::IpNet, &'static str> {
+    text.parse::<ipnet::IpNet>()
+        .ok()
+        .or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()))
+        .map(|network| network.trunc())
+        .ok_or("expected a network such as 10.0.0.0/8 or an IP address")
+}
+
 impl Changes<'_> {
     /// The key of that name.
     ///

@@ -1,6 +1,6 @@
 //! `weir account create | list | set | close | refund`.
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -47,7 +47,10 @@ pub enum AccountCommand {
         format: Format,
     },
     /// Change an account's plan, parent or name. The change holds from the next request on.
-    #[command(visible_alias = "change")]
+    #[command(
+        visible_alias = "change",
+        group(ArgGroup::new("change").required(true).multiple(true).args(["plan", "parent", "name"]))
+    )]
     Set {
         /// The account.
         id: String,
@@ -72,6 +75,9 @@ pub enum AccountCommand {
         id: String,
         /// US dollars, such as 20.00.
         amount: String,
+        /// Even where it is more than the account ever paid.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -141,31 +147,37 @@ pub fn run(command: AccountCommand, config: &Config) -> Result<(), Failure> {
             changes.close_account(&id)?;
             println!("account {id} is closed");
         }
-        AccountCommand::Refund { id, amount } => {
+        AccountCommand::Refund { id, amount, force } => {
             let money =
                 Money::parse(&amount).map_err(|error| Failure(format!("{amount}: {error}")))?;
-            let at = changes.refund(&id, money)?;
-            println!("account {id} was paid back ${money}");
-            // A plan in a currency without rates cannot be summed, and that is no reason to refuse what was done.
-            if let Ok(books) = Books::read(config, desk.store())
-                && let Some(remark) = books
-                    .account(&id.as_str().into())
-                    .and_then(|book| beyond(book, at))
+            // A plan in a currency without rates cannot be summed, and that is no reason to refuse.
+            if !force
+                && let Ok(books) = Books::read(config, desk.store())
+                && let Some(book) = books.account(&id.as_str().into())
+                && let Some(reason) = beyond(book, money, Timestamp::now())
             {
-                eprintln!("{remark}");
+                return Err(Failure(reason));
             }
+            changes.refund(&id, money)?;
+            println!("account {id} was paid back ${money}");
         }
     }
     Ok(())
 }
 
-/// What to say where an account was paid back more than it paid: goodwill, or a slip of the keyboard.
-fn beyond(book: &AccountBook, now: Timestamp) -> Option<String> {
-    let back: Money = book.refunds.iter().map(|(_, amount)| *amount).sum();
+/// Why an account should not be paid back so much more: it is more than it paid. Goodwill, or a slip of the keyboard, and a
+/// refund cannot be taken back.
+fn beyond(book: &AccountBook, more: Money, now: Timestamp) -> Option<String> {
+    let back = book
+        .refunds
+        .iter()
+        .map(|(_, amount)| *amount)
+        .sum::<Money>()
+        + more;
     let paid = book.paid_until(now.as_millisecond())?;
     (back > paid).then(|| {
         format!(
-            "note: account {} was paid back ${back} in all, more than the ${paid} that its plans came to so far",
+            "account {} would be paid back ${back} in all, more than the ${paid} that its plans came to so far: nothing was recorded (--force records it)",
             book.id
         )
     })
@@ -226,7 +238,25 @@ mod tests {
     use crate::plan::{Overage, OverageCharge, PaymentFee, Period, Plan};
 
     #[test]
-    fn more_paid_back_than_was_paid_is_remarked() {
+    fn a_change_of_nothing_is_wrong_usage() {
+        use clap::Parser as _;
+        let read = |more: &[&str]| {
+            let command = ["weir", "account", "set", "acme"].iter().chain(more);
+            crate::cli::Cli::try_parse_from(command)
+                .map_err(|error| (error.exit_code(), error.to_string()))
+        };
+        let (code, said) = read(&[]).unwrap_err();
+        assert_eq!(code, 2);
+        assert!(
+            said.contains("<--plan <PLAN>|--parent <PARENT>|--name <NAME>>"),
+            "{said}"
+        );
+        assert!(read(&["--parent", ""]).is_ok());
+        assert!(read(&["--plan", "pro", "--name", "Acme"]).is_ok());
+    }
+
+    #[test]
+    fn more_paid_back_than_was_paid_is_refused() {
         let now: Timestamp = "2025-03-10T12:00:00Z".parse().unwrap();
         let mut plan = Plan {
             id: "pro".into(),
@@ -239,7 +269,8 @@ mod tests {
             overage: None,
             trial_days: 0,
         };
-        let remark = |plan: &Plan, dollars| {
+        // Ten dollars were paid back before.
+        let refusal = |plan: &Plan, dollars| {
             let account = Account {
                 id: "fay".into(),
                 plan: "pro".into(),
@@ -254,21 +285,22 @@ mod tests {
             let refund = AccountEvent {
                 account: "fay".into(),
                 at: now,
-                change: AccountChange::Refund(Money::from_usd(dollars)),
+                change: AccountChange::Refund(Money::from_usd(10)),
             };
             let books = Books::new([plan.clone()], [account], &[refund], &[]).unwrap();
-            beyond(books.account(&"fay".into()).unwrap(), now)
+            let book = books.account(&"fay".into()).unwrap();
+            beyond(book, Money::from_usd(dollars), now)
         };
         // February and March are paid for.
-        assert_eq!(remark(&plan, 40), None);
+        assert_eq!(refusal(&plan, 30), None);
         assert_eq!(
-            remark(&plan, 41).unwrap(),
-            "note: account fay was paid back $41.00 in all, more than the $40.00 that its plans came to so far"
+            refusal(&plan, 31).unwrap(),
+            "account fay would be paid back $41.00 in all, more than the $40.00 that its plans came to so far: nothing was recorded (--force records it)"
         );
         plan.overage = Some(Overage {
             above: crate::plan::Amount::Count(1),
             charge: OverageCharge::MarkupPpm(1_000_000),
         });
-        assert_eq!(remark(&plan, 41), None);
+        assert_eq!(refusal(&plan, 31), None);
     }
 }

@@ -12,7 +12,7 @@ use super::account::Format;
 use super::store::{self, Desk};
 use super::when::moment;
 use crate::account::{Directory, Key};
-use crate::changes::{MadeKey, NewKey};
+use crate::changes::{MadeKey, NewKey, network};
 use crate::config::Config;
 use crate::plan::ModelPattern;
 
@@ -31,7 +31,7 @@ pub enum KeyCommand {
         #[arg(long = "model", value_name = "MODEL")]
         models: Vec<String>,
         /// The only networks it may be used from, such as 10.0.0.0/8.
-        #[arg(long = "network", value_name = "CIDR")]
+        #[arg(long = "network", value_name = "CIDR", value_parser = network)]
         networks: Vec<ipnet::IpNet>,
         /// When it ends: a date (its midnight in UTC) or an RFC 3339 time.
         #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -68,6 +68,11 @@ pub enum KeyCommand {
 pub fn run(command: KeyCommand, config: &Config) -> Result<(), Failure> {
     if let KeyCommand::List { account, format } = &command {
         let directory = store::directory(config)?;
+        if let Some(account) = account
+            && directory.member(&account.as_str().into()).is_none()
+        {
+            return Err(Failure(format!("there is no account {account}")));
+        }
         print!("{}", list(&directory, account.as_deref(), *format));
         return Ok(());
     }
@@ -198,6 +203,31 @@ mod tests {
         };
         assert!(read("2026-12-01") && read("2026-12-01T12:00:00Z"));
         assert!(!read("soon"));
+    }
+
+    #[test]
+    fn what_is_no_network_is_told_what_one_is() {
+        let read = |network: &str| {
+            let command = [
+                "weir",
+                "key",
+                "create",
+                "--account",
+                "a",
+                "--network",
+                network,
+            ];
+            Cli::try_parse_from(command).map_err(|error| error.to_string())
+        };
+        assert!(read("10.0.0.0/8").is_ok() && read("192.0.2.7").is_ok());
+        for text in ["10.0.0.0/99", "ten"] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(text), "{said}");
+            assert!(
+                said.contains("expected a network such as 10.0.0.0/8"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

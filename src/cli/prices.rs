@@ -76,7 +76,7 @@ pub fn run(command: PricesCommand, config: Option<PathBuf>) -> Result<(), Failur
             let (from, today) = (from.unwrap_or_else(today), today());
             let imported = import(&map, from, today, &providers);
             for warning in &imported.warnings {
-                eprintln!("{warning}");
+                eprintln!("{}: {warning}", file.display());
             }
             let table = table_of(&imported, &file, &providers)?;
             eprintln!("{} models imported", imported.models);

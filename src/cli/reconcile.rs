@@ -38,7 +38,10 @@ pub fn run(
         path: args.file.clone(),
         error,
     })?;
-    let bill = Bill::read(&text)?;
+    let bill = Bill::read(&text).map_err(|error| MarginError::Bill {
+        path: args.file.clone(),
+        error,
+    })?;
     let upstreams = upstreams(args, config, bill.kind)?;
     let bar = Reading::new();
     let show = |done, all| bar.show(done, all);

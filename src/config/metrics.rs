@@ -8,7 +8,8 @@ use super::reader::Table;
 pub struct Metrics {
     /// The same figures under other tools' names, so that dashboards people have go on working. None.
     pub also: Vec<AlsoNamed>,
-    /// Accounts with series of their own: so many of the worst. 20.
+    /// Accounts with series of their own: so many of the worst margins, those that pay and are in loss first, and so many of
+    /// the fullest limits of each measure. 20.
     pub worst_accounts: usize,
 }
 

@@ -175,6 +175,16 @@ impl Upstream {
 }
 
 impl BaseUrl {
+    /// `host:port`, for messages: what stands before an @ never does.
+    pub fn place(&self) -> String {
+        let port = match self.scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        };
+        let port = self.authority.port_u16().unwrap_or(port);
+        format!("{}:{port}", self.authority.host())
+    }
+
     fn read(value: &Value<'_>) -> Option<BaseUrl> {
         let text = value.text(BASE_URL)?;
         if text.contains('@') {

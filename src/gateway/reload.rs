@@ -1,5 +1,6 @@
 //! Changes while requests are served: of the configuration's files, and of what operators made by hand.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,34 +169,70 @@ impl Gateway {
 const FILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes each changed configuration into force, and keeps the old one where the new one is broken.
+///
+/// One that came while the store was away is tried until the store is back, or until the files change again: the watcher tells
+/// of each change once.
 pub(super) async fn watch_files(gateway: Arc<Gateway>, mut watch: Watch) {
+    let mut waiting = None;
     loop {
-        let loaded = tokio::select! {
-            loaded = watch.changed() => loaded,
-            () = gateway.stop.cancelled() => return,
+        // Polled on while a configuration waits: a look at the files takes longer than the pause between two tries.
+        let mut change = pin!(watch.changed());
+        let loaded = loop {
+            tokio::select! {
+                loaded = &mut change => break loaded,
+                () = tokio::time::sleep(STORE_POLL), if waiting.is_some() => {
+                    waiting = take_again(&gateway, waiting).await;
+                }
+                () = gateway.stop.cancelled() => return,
+            }
         };
-        take(&gateway, loaded).await;
+        waiting = take(&gateway, loaded, false).await;
     }
 }
 
-async fn take(gateway: &Arc<Gateway>, loaded: Result<Config, ConfigErrors>) {
-    let taken: Result<_, String> = match loaded {
-        Ok(config) => gateway
-            .reconfigure(config)
-            .await
-            .map_err(|error| error.to_string()),
-        Err(errors) => Err(errors.to_string()),
+/// Takes a changed configuration into force; gives it back when it must wait for the store, which is told of once.
+async fn take(
+    gateway: &Arc<Gateway>,
+    loaded: Result<Config, ConfigErrors>,
+    waited: bool,
+) -> Option<Config> {
+    let (taken, waiting) = match loaded {
+        Ok(config) => match gateway.reconfigure(config.clone()).await {
+            Err(StartError::StoreAway(error)) => {
+                let reason = format!("{error}\nit is tried again until the store answers");
+                (Err(reason), Some(config))
+            }
+            taken => (taken.map_err(|error| error.to_string()), None),
+        },
+        Err(errors) => (Err(errors.to_string()), None),
     };
+    if waited && waiting.is_some() {
+        return waiting;
+    }
     gateway.metrics.config_reload(taken.is_ok());
     match taken {
         Ok(_) => tracing::info!("the changed configuration is in force"),
         Err(reason) => {
+            let what = match waiting {
+                Some(_) => "waits for the store",
+                None => "is refused",
+            };
             tracing::error!(
-                "the changed configuration is refused, the old one stays in force:\n{reason}"
+                "the changed configuration {what}, the old one stays in force:\n{reason}"
             );
             gateway.config_refused(&reason);
         }
     }
+    waiting
+}
+
+/// Tries a configuration that waits for the store.
+async fn take_again(gateway: &Arc<Gateway>, waiting: Option<Config>) -> Option<Config> {
+    // A configuration is large: it is not copied as long as the store does not answer at all.
+    if let Err(StartError::StoreAway(_)) = gateway.refresh().await {
+        return waiting;
+    }
+    take(gateway, Ok(waiting?), true).await
 }
 
 /// Takes what operators made by hand into force, whichever gateway or command made it.

@@ -105,7 +105,7 @@ pub(super) struct Journal {
     news: Condvar,
     /// Records known to be on the disk, as counted by [`Pen::written`].
     synced: Mutex<u64>,
-    /// Whether the last record could not be written.
+    /// Whether a record could not be written, and no request has begun since.
     failing: AtomicBool,
 }
 
@@ -158,16 +158,17 @@ impl Journal {
     /// Records a request before it goes upstream: `entry` is what will be booked if the process dies with it.
     pub(super) fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
         let began = self.try_begin(entry);
-        self.note(began.as_ref().err());
+        match &began {
+            Ok(()) => self.recovered(),
+            Err(error) => self.failed(error),
+        }
         began
     }
 
     fn try_begin(&self, entry: &Entry) -> Result<(), JournalError> {
         let mut pen = self.pen();
         let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
-        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
-            return Err(JournalError::SpoolFull(self.directory.clone()));
-        }
+        self.within_limit(&pen)?;
         let reserved = bytes + CLOSE_SLACK_BYTES;
         self.make_room(&mut pen, bytes + reserved)?;
         self.write(&mut pen)?;
@@ -188,7 +189,10 @@ impl Journal {
         enqueue: impl FnOnce(Entry, Position),
     ) -> Result<(), Unwritten> {
         let closed = self.try_close(entry, enqueue);
-        self.note(closed.as_ref().err().map(|unwritten| &unwritten.error));
+        // One that fits says nothing of the next `begin`: a refused request's own small entry fits where no request does.
+        if let Err(unwritten) = &closed {
+            self.failed(&unwritten.error);
+        }
         closed
     }
 
@@ -225,37 +229,49 @@ impl Journal {
             .map_err(|error| Unwritten { error, entry: None })
     }
 
-    /// Says once when the journal begins to fail, and once when it takes records again.
-    fn note(&self, error: Option<&JournalError>) {
-        match error {
-            None => {
-                if self.failing.load(Ordering::Relaxed)
-                    && self.failing.swap(false, Ordering::Relaxed)
-                {
-                    tracing::info!("the journal takes records again");
-                }
-            }
-            // One entry's own fault.
-            Some(JournalError::TooLarge(_)) => {}
-            Some(error) => {
-                if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "requests are refused: what they use could not be recorded");
-                }
-            }
+    /// Says once that the journal begins to fail.
+    fn failed(&self, error: &JournalError) {
+        // One entry's own fault.
+        if matches!(error, JournalError::TooLarge(_)) {
+            return;
+        }
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "requests are refused: what they use could not be recorded");
         }
     }
 
-    /// Whether records can be written. A journal that failed finds out here whether there is space again, since who asks
-    /// this may send no request before the answer is yes.
-    pub(super) fn is_well(&self) -> bool {
+    /// Says once that requests can begin again.
+    fn recovered(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the journal takes records again");
+        }
+    }
+
+    /// Whether requests can begin. A journal that failed finds out here whether there is space again, since who asks this
+    /// may send no request before the answer is yes.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
         if self.failing.load(Ordering::Relaxed) {
             let mut pen = self.pen();
-            let room = self.make_room(&mut pen, PROBE_BYTES);
+            self.within_limit(&pen)?;
+            self.make_room(&mut pen, PROBE_BYTES)?;
+            // There may be room enough from before, on a disk that takes nothing any more.
+            let written = pen.segment.probe();
+            written.map_err(|error| refusal(&self.directory, &error))?;
             drop(pen);
-            self.note(room.as_ref().err());
-            return room.is_ok();
+            self.recovered();
         }
-        true
+        Ok(())
+    }
+
+    fn within_limit(&self, pen: &Pen) -> Result<(), JournalError> {
+        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
+            return Err(self.spool_full());
+        }
+        Ok(())
+    }
+
+    pub(super) fn spool_full(&self) -> JournalError {
+        JournalError::SpoolFull(self.directory.clone())
     }
 
     /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
@@ -449,5 +465,63 @@ fn refusal(directory: &std::path::Path, error: &io::Error) -> JournalError {
             JournalError::DiskFull(directory.to_owned())
         }
         _ => JournalError::Failed(directory.to_owned(), error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::samples::sample;
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_not_well_because_there_is_room() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        journal.begin(&sample(1)).unwrap();
+        let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
+        let writable = journal.pen().segment.replace_file(read_only);
+        assert!(matches!(
+            journal.begin(&sample(2)),
+            Err(JournalError::Failed(..))
+        ));
+        assert!(matches!(journal.check(), Err(JournalError::Failed(..))));
+        let writable = writable.try_clone().unwrap();
+        journal.pen().segment.replace_file(writable);
+        assert_eq!(journal.check(), Ok(()));
+        journal.close(sample(1), |_, _| {}).unwrap();
+        let end = journal.end();
+        let mut closed = Vec::new();
+        journal
+            .read_after(Position::default(), 1 << 20, &mut |entry, at| {
+                closed.push((entry.id, at));
+            })
+            .unwrap();
+        assert_eq!(closed, [(sample(1).id, end)]);
+    }
+
+    #[test]
+    fn a_refused_requests_own_entry_does_not_make_a_full_journal_well() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            total_bytes: 0,
+        };
+        let mut journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        let is_failing = |journal: &Journal| journal.failing.load(Ordering::Relaxed);
+        assert!(matches!(
+            journal.begin(&sample(1)),
+            Err(JournalError::SpoolFull(_))
+        ));
+        journal.close(sample(1), |_, _| {}).unwrap();
+        assert!(is_failing(&journal));
+        assert!(matches!(journal.check(), Err(JournalError::SpoolFull(_))));
+        assert!(is_failing(&journal));
+        journal.limits.total_bytes = 1 << 20;
+        assert_eq!(journal.check(), Ok(()));
+        assert!(!is_failing(&journal));
     }
 }

@@ -25,6 +25,7 @@ use deadpool_postgres::{
 use jiff::Timestamp;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::runtime::Runtime;
+use tokio_postgres::config::Host;
 use tokio_postgres::error::SqlState;
 
 use super::entry::Entry;
@@ -55,6 +56,8 @@ pub struct PostgresStore {
     /// Drives the connections; taken when the store goes.
     runtime: Option<Runtime>,
     pool: Pool,
+    /// Where the servers are, for errors.
+    place: String,
     partitions: partitions::Known,
 }
 
@@ -77,6 +80,7 @@ impl PostgresStore {
         if config.get_application_name().is_none() {
             config.application_name("weir");
         }
+        let place = place(&config);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -115,6 +119,7 @@ impl PostgresStore {
         Ok(PostgresStore {
             runtime: Some(runtime),
             pool,
+            place,
             partitions: partitions::Known::default(),
         })
     }
@@ -133,7 +138,12 @@ impl PostgresStore {
                 .await
                 .map_err(|_| StoreError::Unavailable("PostgreSQL did not answer in time".into()))?
         };
-        runtime.block_on(bounded)
+        let named = |text: String| format!("{}: {text}", self.place);
+        runtime.block_on(bounded).map_err(|error| match error {
+            StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
+            StoreError::Damaged(text) => StoreError::Damaged(named(text)),
+            refused => refused,
+        })
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {
@@ -337,6 +347,21 @@ impl Store for PostgresStore {
     }
 }
 
+/// Where the database is, as errors name it: `host:port` of each server, never a user or a password.
+fn place(config: &tokio_postgres::Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate();
+    let servers = hosts.map(|(at, host)| {
+        // One port may stand for all hosts.
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        }
+    });
+    servers.collect::<Vec<_>>().join(",")
+}
+
 /// One piece of a long read, which as a whole may take as long as its reader likes.
 async fn piece<T>(
     read: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -488,7 +513,12 @@ mod tests {
         let began = std::time::Instant::now();
         let error = store.append(&[sample(1)]).unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("127.0.0.1:1: PostgreSQL"), "{said}");
+        assert!(
+            !said.contains("hunter2") && !said.contains("weir@"),
+            "{said}"
+        );
         assert!(began.elapsed() < CALL_TIMEOUT);
         let error = PostgresStore::new(&Secret::new("postgres://u:hunter2@/?x=y".into()));
         assert!(!format!("{error:?}").contains("hunter2"));

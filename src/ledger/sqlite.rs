@@ -112,14 +112,14 @@ impl SqliteStore {
         // Immediate: two processes that both read first and write later would fail instead of waiting.
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
+            .map_err(|error| named(&self.path, failed(error)))?;
         let done = change(&transaction, interned)
             .and_then(|value| transaction.commit().map_err(failed).map(|()| value));
         if done.is_err() {
             // Names that the transaction made are gone with it.
             interned.clear();
         }
-        done
+        done.map_err(|error| named(&self.path, error))
     }
 
     /// Forces the write-ahead log to the disk. It is an ordinary file that SQLite neither locks nor keeps elsewhere.
@@ -285,12 +285,17 @@ impl Store for SqliteStore {
 
 /// A connection as all of them are set up.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
+    open_connection(path).map_err(|error| named(path, error))
+}
+
+/// An error of the file with its name: there are several on a machine. What is refused is not the file's fault.
+fn named(path: &Path, error: StoreError) -> StoreError {
     let named = |text: String| format!("{}: {text}", path.display());
-    open_connection(path).map_err(|error| match error {
+    match error {
         StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
         StoreError::Damaged(text) => StoreError::Damaged(named(text)),
         refused => refused,
-    })
+    }
 }
 
 /// The pages that a connection keeps, in KiB. Entries and rollups of the current hour are what is written, and they fit; more
@@ -393,6 +398,16 @@ mod tests {
     }
 
     suite!(temporary());
+
+    #[test]
+    fn an_error_of_the_file_names_it() {
+        let home = temporary().unwrap();
+        home.migrate().unwrap();
+        let other = Connection::open(&home.path).unwrap();
+        other.execute_batch("DROP TABLE entries").unwrap();
+        let error = home.append(&[sample(1)]).unwrap_err().to_string();
+        assert!(error.contains(&home.path.display().to_string()), "{error}");
+    }
 
     #[test]
     fn a_store_of_a_newer_weir_is_refused_by_name() {

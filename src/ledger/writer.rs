@@ -281,8 +281,14 @@ impl Queue {
         state.behind = !to_the_end;
     }
 
-    fn set_store_away(&self, away: bool) {
-        self.state().store_away = away;
+    fn set_store_away(&self) {
+        self.state().store_away = true;
+    }
+
+    /// The store has taken entries; says how many had waited for it, if it was away.
+    fn store_is_back(&self) -> Option<u64> {
+        let mut state = self.state();
+        std::mem::take(&mut state.store_away).then(|| state.closed - state.applied)
     }
 
     fn wait<'a>(
@@ -373,7 +379,12 @@ fn apply(shared: &Shared, entries: &[Entry], positions: &[Position]) -> bool {
                 if let Some(on_write) = &shared.settings.on_write {
                     on_write(began.elapsed());
                 }
-                shared.queue.set_store_away(false);
+                if let Some(entries) = shared.queue.store_is_back() {
+                    tracing::info!(
+                        entries,
+                        "the store is back, and takes the entries that waited in the journal"
+                    );
+                }
                 shared.queue.applied(positions);
                 return true;
             }
@@ -381,7 +392,7 @@ fn apply(shared: &Shared, entries: &[Entry], positions: &[Position]) -> bool {
                 if shared.queue.store_is_there() {
                     log(&error);
                 }
-                shared.queue.set_store_away(true);
+                shared.queue.set_store_away();
                 if !shared.queue.sleep(pause) {
                     return false;
                 }
@@ -400,5 +411,24 @@ fn log(error: &StoreError) {
         StoreError::Damaged(_) => {
             tracing::error!(%error, "ledger entries wait in the journal: the store must be repaired");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::samples::sample;
+
+    #[test]
+    fn a_store_that_is_back_is_told_of_once_with_what_waited() {
+        let queue = Queue::new(2, Position::default());
+        assert_eq!(queue.store_is_back(), None);
+        queue.set_store_away();
+        for number in 0..3 {
+            queue.push(sample(number), Position::default());
+        }
+        assert_eq!(queue.store_is_back(), Some(3));
+        assert_eq!(queue.store_is_back(), None);
+        assert!(queue.store_is_there());
     }
 }

@@ -5,7 +5,7 @@ mod counter;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ pub(in crate::quota) use self::book::SETTLE_LATE_MS;
 use super::chain::Rule;
 use super::{Bound, CounterState, Demand, ReserveError, SettleError, Settled, Use};
 use crate::ids::RequestId;
+use crate::plan::Measure;
 
 /// Counters and open reservations of one gateway.
 ///
@@ -116,7 +117,7 @@ impl MemoryQuota {
         self.lock().sizes().1
     }
 
-    /// The `count` limits that are nearest to their maximum, fullest first.
+    /// The `count` limits of each measure that are nearest to their maximum, fullest first.
     pub fn fullest(&self, count: usize, now: Timestamp) -> Vec<(Arc<Rule>, CounterState)> {
         // A bounded stretch at a time, so that a scrape of a hundred thousand counters holds up no request.
         const STRETCH: usize = 512;
@@ -149,7 +150,9 @@ impl MemoryQuota {
     }
 }
 
-/// The `count` limits that are nearest to their maximum, fullest first, without those that hold nothing.
+/// The `count` limits of each measure that are nearest to their maximum, fullest first, without those that hold nothing.
+///
+/// Of each measure: however many accounts have used up their requests, a budget that is nearly spent is among them.
 pub(super) fn fullest<'a>(
     states: impl Iterator<Item = (&'a Arc<Rule>, CounterState)>,
     count: usize,
@@ -160,7 +163,12 @@ pub(super) fn fullest<'a>(
     };
     let mut found: Vec<_> = states.filter(|counter| ratio(counter) > 0).collect();
     found.sort_by_key(|counter| std::cmp::Reverse(ratio(counter)));
-    found.truncate(count);
+    let mut taken: HashMap<Measure, usize> = HashMap::new();
+    found.retain(|(rule, _)| {
+        let taken = taken.entry(rule.on).or_default();
+        *taken += 1;
+        *taken <= count
+    });
     found
         .into_iter()
         .map(|(rule, state)| (Arc::clone(rule), state))

@@ -253,8 +253,12 @@ impl RedisQuota {
                 reserve_arguments(epoch, latest_ms, "more", id, 0, &bounds, need, now)
             })
             .await;
-        let Ok((_, mut answer)) = answer else {
-            return Err(ReserveError::Unavailable);
+        let mut answer = match answer {
+            Ok((_, answer)) => answer,
+            Err(_) if self.fail == QuotaFailure::Open => {
+                return self.top_up_share(id, more, now);
+            }
+            Err(_) => return Err(ReserveError::Unavailable),
         };
         match answer.text().as_str() {
             "ok" => self.note_more(id, more),

@@ -250,9 +250,15 @@ async fn a_second_signal_ends_the_process_at_once_and_the_next_one_books_what_wa
     body.frame().await.unwrap().unwrap();
     let admin = Client::new(gateway.admin, "");
     gateway.signal("TERM");
-    while admin.get("/readyz").await.status != 503 {
+    let not_ready = loop {
+        let ready = admin.get("/readyz").await;
+        if ready.status != 200 {
+            break ready;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    };
+    assert_eq!(not_ready.status, 503);
+    assert_eq!(not_ready.text(), "not ready: the gateway is stopping\n");
     gateway.signal("TERM");
     let began = std::time::Instant::now();
     assert_eq!(gateway.ended().await, Some(1), "{}", gateway.said());

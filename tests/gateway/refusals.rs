@@ -174,6 +174,48 @@ async fn an_upstream_that_is_away_or_silent_or_closes_is_told_apart() {
     // A request that may have been processed was not sent again.
     assert_eq!(upstream.asked().len(), 2);
     assert_eq!(gateway.metric("weir_upstream_errors_total").await, 3.0);
+    let said = gateway.said();
+    let away = said.lines().find(|line| line.contains("cannot connect"));
+    let away = away.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        away.contains("Connection refused") && away.contains("at=127.0.0.1:"),
+        "{away}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_refuses_the_gateways_key_is_counted_and_told_of_once() {
+    const REFUSED: usize = 3;
+    let error = r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < REFUSED {
+            Reply::json(401, error)
+        } else {
+            Reply::json(200, chat_answer(1, 1))
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let client = gateway.client();
+    for _ in 0..REFUSED {
+        let answer = client.post("/v1/chat/completions", CHAT).await;
+        assert_eq!((answer.status.as_u16(), &*answer.text()), (401, error));
+    }
+    for _ in 0..2 {
+        assert_eq!(client.post("/v1/chat/completions", CHAT).await.status, 200);
+    }
+    let metrics = gateway.metrics().await;
+    let counted = "weir_upstream_errors_total{upstream=\"sim\",kind=\"unauthorized\"} 3\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    let said = gateway.said();
+    for told in [
+        "refuses the gateway's api_key",
+        "takes the gateway's api_key again",
+    ] {
+        assert_eq!(said.matches(told).count(), 1, "{said}");
+    }
+    assert!(!said.contains("sk-upstream"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,4 +233,42 @@ async fn an_upstreams_own_error_reaches_the_client_unchanged() {
         (entry["outcome"].as_str(), entry["cost_usd"].as_str()),
         (Some("upstream_failed"), Some("0.00"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_say_what_is_wrong_and_do_nothing() {
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    std::fs::write(gateway.directory().join("bad.json"), "[1]").unwrap();
+    let refund = ["account", "refund", "acme", "1000000"];
+    for (command, code, says) in [
+        (&["account", "set", "acme"][..], 2, "--plan <PLAN>|--parent"),
+        (
+            &["key", "list", "--account", "zz"],
+            1,
+            "there is no account zz\n",
+        ),
+        (
+            &["reconcile", "bad.json"],
+            1,
+            "bad.json: the JSON is neither",
+        ),
+        (
+            &["prices", "import", "bad.json"],
+            1,
+            "bad.json: not a price map",
+        ),
+        (&refund, 1, "nothing was recorded (--force"),
+    ] {
+        let output = gateway.output(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+        assert!(said.contains(says), "{command:?}: {said}");
+        assert!(!said.contains("struct "), "{command:?}: {said}");
+    }
+    let listed = gateway.run(&["key", "list", "--account", "acme"]);
+    assert!(listed.contains("acme-app"), "{listed}");
+    let [account, what, id, amount] = refund;
+    let refunded = gateway.run(&[account, what, id, amount, "--force"]);
+    assert!(refunded.contains("was paid back $1000000"), "{refunded}");
 }

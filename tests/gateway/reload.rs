@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    ACME, Body, CHAT, Client, Gateway, Redis, Reply, Upstream, chat_answer, config,
+    ACME, Body, CHAT, Client, Gateway, Postgres, Redis, Reply, Upstream, chat_answer, config,
 };
 
 /// Waits until so many reloads had that result.
@@ -284,4 +284,58 @@ async fn an_account_that_moves_below_another_takes_what_it_used_with_it() {
             assert_eq!(used(&gateway, "acme").await, before.to_string(), "{quota}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_changes_while_postgres_is_away_takes_force_when_it_is_back() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await;
+    let first = config(
+        &upstream,
+        &format!("[store]\nurl = \"{}\"\n{ACME}", postgres.url()),
+    );
+    let gateway = Gateway::start(&first).await;
+    postgres.stop();
+    let ask = async |key: &str| {
+        let client = Client::new(gateway.address, key);
+        client.post("/v1/chat/completions", CHAT).await.status
+    };
+    assert_eq!(ask("sk-acme").await, 200);
+    gateway.rewrite(&first.replace(
+        "keys = [",
+        "keys = [{ id = \"acme-new\", secret = \"sk-new\" }, ",
+    ));
+    reloads(&gateway, "refused", 1.0).await;
+    assert_eq!(ask("sk-new").await, 401);
+    // Nor can an operator change anything, which is no conflict with what is there.
+    let admin = Client::new(gateway.admin, "admin-token");
+    let body = r#"{"id":"late","plan":"team"}"#;
+    let answer = admin.post("/api/v1/accounts", body).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (503, "unavailable"),
+        "{}",
+        answer.text()
+    );
+
+    postgres.go_on();
+    reloads(&gateway, "accepted", 1.0).await;
+    assert_eq!(ask("sk-new").await, 200);
+    let back = "the store is back";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !gateway.said().contains(back) {
+        assert!(tokio::time::Instant::now() < deadline, "{}", gateway.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let said = gateway.said();
+    for told in [
+        back,
+        "the changed configuration waits for the store",
+        "the changed configuration is in force",
+    ] {
+        assert_eq!(said.matches(told).count(), 1, "{told}: {said}");
+    }
+    assert!(!said.contains("does not start without its store"), "{said}");
 }

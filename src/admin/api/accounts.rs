@@ -18,7 +18,7 @@ use super::operation::{CURSOR, Content, LIMIT, Operation, Param};
 use super::{Console, answer};
 use crate::changes::{AccountPatch, Changes, NewAccount};
 use crate::config::spoken;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, StartError};
 use crate::money::Money;
 use crate::plan::{Account, Limit};
 
@@ -302,7 +302,7 @@ impl Console {
     /// Takes what is in the store into force.
     async fn refresh(&self) -> Result<(), ApiError> {
         self.gateway.refresh().await.map_err(|error| match error {
-            crate::gateway::StartError::Store(error) => error.into(),
+            StartError::Store(error) | StartError::StoreAway(error) => error.into(),
             error => ApiError::conflict(error.to_string()),
         })
     }

@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::operation::{CURSOR, Content, LIMIT, Operation, Param};
 use super::{Console, answer};
 use crate::account::Key;
-use crate::changes::{MadeKey, NewKey};
+use crate::changes::{MadeKey, NewKey, network};
 use crate::cli::when::moment;
 use crate::config::spoken;
 use crate::gateway::Gateway;
@@ -157,15 +157,9 @@ async fn create(
     Extension(caller): Extension<Caller>,
     Json(new): Json<New>,
 ) -> Result<Response, ApiError> {
-    let network = |text: &String| {
-        let net = text.parse::<ipnet::IpNet>().ok();
-        let net = net.or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
-        net.map(|net| net.trunc()).ok_or_else(|| {
-            ApiError::unfit(
-                "networks",
-                format!("{text:?}: expected a network such as 10.0.0.0/8 or an IP address"),
-            )
-        })
+    let read = |text: &String| {
+        network(text)
+            .map_err(|expected| ApiError::unfit("networks", format!("{text:?}: {expected}")))
     };
     let expires_at =
         match new.expires_at.as_deref() {
@@ -178,7 +172,7 @@ async fn create(
         account: new.account,
         id: new.id,
         models: new.models,
-        networks: new.networks.iter().map(network).collect::<Result<_, _>>()?,
+        networks: new.networks.iter().map(read).collect::<Result<_, _>>()?,
         expires_at,
         limits: limits(&console, new.limits.as_ref())?.unwrap_or_default(),
     };

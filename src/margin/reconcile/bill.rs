@@ -276,6 +276,8 @@ mod tests {
         for (text, what) in [
             ("{\"data\":[{\"results\":[]}]}", "no start"),
             ("{\"error\":{}}", "neither OpenAI's"),
+            ("[1]", "integer `1`, expected a page with data"),
+            (r#"{"data":["x"]}"#, "expected a bucket with results"),
             ("a,b\n1,2\n", "no column date"),
             ("date,model,cost\n", "no lines"),
             (r#"{"data":[]}"#, "no lines"),

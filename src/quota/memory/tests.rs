@@ -325,3 +325,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn full_limits_of_one_measure_do_not_hide_those_of_another() {
+    let desk = Desk::new(&[
+        (Measure::Requests, 1, Some(Window::Day)),
+        (Measure::Requests, 2, Some(Window::Month)),
+        (Measure::Requests, 4, Some(Window::Week)),
+        (Measure::Cost, 10, Some(Window::Month)),
+    ]);
+    let id = desk.reserve(Demand::default()).unwrap();
+    let spent = Demand {
+        cost: Money::from_usd(1),
+        ..Demand::default()
+    };
+    desk.settle(id, spent).unwrap();
+    let fullest = |count| -> Vec<(Measure, i128)> {
+        let found = desk.quota.fullest(count, at(desk.now_ms));
+        let found = found.iter().map(|(rule, _)| (rule.on, rule.max.units()));
+        found.collect()
+    };
+    let ten_dollars = (Measure::Cost, Money::from_usd(10).picos());
+    assert_eq!(fullest(1), [(Measure::Requests, 1), ten_dollars]);
+    assert_eq!(
+        fullest(2),
+        [(Measure::Requests, 1), (Measure::Requests, 2), ten_dollars]
+    );
+    assert_eq!(fullest(0), []);
+}

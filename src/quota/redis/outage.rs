@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::node::present;
 use super::{Node, Open, RedisQuota};
 use crate::ids::{AccountId, RequestId};
 use crate::money::Money;
-use crate::plan::Amount;
+use crate::plan::{Amount, Measure};
 use crate::quota::chain::{Rule, Terms};
 use crate::quota::{Bound, Demand, ReserveError};
 
@@ -41,6 +42,46 @@ impl RedisQuota {
             shared_locally: true,
         };
         node.open.insert(id, open);
+        Ok(())
+    }
+
+    /// Holds more for a request that Redis admitted before it went away: what it holds there stays, the rest comes out of
+    /// this gateway's share. As a request it is counted in Redis, so the share holds it to the limits of what it uses only.
+    pub(super) fn top_up_share(
+        &self,
+        id: RequestId,
+        more: &Demand,
+        now: Timestamp,
+    ) -> Result<(), ReserveError> {
+        let mut node = self.lock();
+        let open = node.open.get(&id).ok_or(ReserveError::WrongState)?;
+        let used = |bound: &Bound| {
+            !matches!(
+                bound.rule.counter.on(),
+                Measure::Requests | Measure::Concurrent
+            )
+        };
+        let (places, bounds): (Vec<usize>, Vec<Bound>) = present(&open.bounds, now)
+            .into_iter()
+            .enumerate()
+            .filter(|(_, bound)| used(bound))
+            .unzip();
+        let mut shares: Vec<Bound> = bounds
+            .iter()
+            .map(|bound| self.share_of(bound, &node, now))
+            .collect();
+        let expires_at = Timestamp::from_millisecond(open.expires_ms).unwrap_or(now);
+        let held = self.share.reserve(id, &mut shares, more, now, expires_at);
+        held.map_err(|error| match error {
+            ReserveError::Denied(mut denied) => {
+                denied.bound = places.get(denied.bound).copied().unwrap_or(denied.bound);
+                ReserveError::Denied(denied)
+            }
+            other => other,
+        })?;
+        let open = node.open.get_mut(&id).ok_or(ReserveError::WrongState)?;
+        open.demand = open.demand.plus(more);
+        open.shared_locally = true;
         Ok(())
     }
 

@@ -643,6 +643,27 @@ async fn open_counters_that_hang_admit_this_gateways_share_and_book_it_later() {
 }
 
 #[tokio::test]
+async fn what_was_admitted_before_open_counters_hang_goes_on_within_this_gateways_share() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::default(), budget(100));
+    let node = server.node(&ledger, QuotaFailure::Open);
+    let open = reserve(&node, &chain, &usd(20)).await.unwrap();
+    server.signal("STOP");
+    // 80 dollars were left, of which half is this gateway's.
+    node.top_up(open, &usd(30), now()).await.unwrap();
+    node.top_up(open, &usd(10), now()).await.unwrap();
+    let denied = node.top_up(open, &usd(1), now()).await;
+    assert!(matches!(denied, Err(ReserveError::Denied(_))), "{denied:?}");
+    node.settle(open, &usd(55), now()).await.unwrap();
+
+    server.signal("CONT");
+    deliver(&node).await;
+    assert_eq!(cost(&node, &chain).await, (55, 0));
+}
+
+#[tokio::test]
 async fn a_gateway_that_starts_while_redis_is_away_goes_by_what_the_ledger_says() {
     let Some(server) = Server::start().await else {
         return;

@@ -8,6 +8,7 @@ use super::decimal::decimal;
 use super::{Bill, BillError, Billed, Kind, day, day_of};
 
 #[derive(Deserialize)]
+#[serde(expecting = "a page with data")]
 struct Page {
     data: Vec<Bucket>,
     has_more: Option<bool>,
@@ -15,6 +16,7 @@ struct Page {
 
 /// A stretch of time: OpenAI has `start_time` in Unix seconds, Anthropic `starting_at` in RFC 3339.
 #[derive(Deserialize)]
+#[serde(expecting = "a bucket with results")]
 struct Bucket {
     start_time: Option<i64>,
     starting_at: Option<String>,
@@ -23,6 +25,7 @@ struct Bucket {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a result")]
 struct Item {
     object: Option<String>,
     amount: Option<Box<RawValue>>,
@@ -40,6 +43,7 @@ struct Item {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "tokens by how long they are kept")]
 struct CacheCreation {
     #[serde(default)]
     ephemeral_1h_input_tokens: u64,
@@ -48,6 +52,7 @@ struct CacheCreation {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an amount with a value")]
 struct OpenaiAmount<'a> {
     #[serde(borrow)]
     value: &'a RawValue,
