@@ -56,11 +56,13 @@ def main() -> int:
     asked = arguments.parse_args()
 
     weir, load = (path and path.resolve() for path in (asked.weir, asked.load))
-    if weir is None or load is None:
-        subprocess.run([REPOSITORY / "deploy/release", "--example", "load"], check=True, timeout=3600)
-        built = REPOSITORY / "target/reproducible/release"
-        weir = weir or built / "weir"
-        load = load or built / "examples/load"
+    if weir is None:
+        subprocess.run([REPOSITORY / "deploy/release"], check=True, timeout=3600)
+        weir = REPOSITORY / "target/reproducible/release/weir"
+    if load is None:
+        build = ["cargo", "build", "--release", "--locked", "--example", "load"]
+        subprocess.run(build, cwd=REPOSITORY, check=True, timeout=3600)
+        load = REPOSITORY / "target/release/examples/load"
     if shutil.which("nginx") is None:
         subprocess.run([REPOSITORY / "tests/setup"], check=True, timeout=900)
 
