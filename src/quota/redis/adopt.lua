@@ -2,7 +2,8 @@
 -- Wants: number of limits, then of each: its name in `built`, counter, its kind, field ('' for all of it), and the name under
 -- which its past use is booked.
 -- Answers: 'ok', then for each limit 1 if the caller is to give it its past, else 0.
-if tree[1] ~= epoch then return other_epoch() end
+-- While another gateway builds the tree, its counters hold what others have registered: they are not to be begun anew.
+if tree[1] ~= epoch or state ~= 'ready' then return other_epoch() end
 local answer, known = { 'ok' }, {}
 for _, name in ipairs(call('SMEMBERS', BUILT)) do known[name] = false end
 for _ = 1, argument() do
