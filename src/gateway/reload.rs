@@ -84,7 +84,8 @@ impl Gateway {
         let gone = older.chains.new_since(&newer.chains, by_tree, now);
         let unfilled = self.adopt(&newer, &added, &gone).await;
         // The cut comes before the swap: whoever is admitted after it to the older limits, adds itself to the new ones.
-        let apart = (!added.is_empty()).then(|| {
+        // Also for a limit that is not new here: another gateway's file may lack it, and took it for gone.
+        let apart = (!added.is_empty() || !unfilled.is_empty()).then(|| {
             self.added.note(newer.generation, &added);
             self.added.fills(&unfilled);
             let except = self.quota.begin_generation(newer.generation);
