@@ -18,9 +18,13 @@ fn budget(usd: &str) -> String {
 
 /// A story of so many words, a token and a chunk each.
 fn story(words: usize, usage: bool) -> Vec<Vec<u8>> {
-    let words = vec![" word"; words];
-    let usage = usage.then_some((9, words.len() as u64));
-    let chunks = chat_chunks(&words, usage).into_iter();
+    told(" word", words, usage)
+}
+
+/// A text in so many chunks.
+fn told(text: &str, chunks: usize, usage: bool) -> Vec<Vec<u8>> {
+    let usage = usage.then_some((9, chunks as u64));
+    let chunks = chat_chunks(&vec![text; chunks], usage).into_iter();
     chunks
         .map(|chunk| chunk.replace("gpt-4o-mini", "gpt-4o").into_bytes())
         .collect()
@@ -110,10 +114,17 @@ async fn a_stream_that_needs_more_than_was_usual_goes_on_as_long_as_its_budget_d
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_many_clients_never_spend_more_than_a_dollar_and_can_spend_nearly_all_of_it() {
+    // Every seventh stream would take more than the whole budget, which is 100,000 tokens of gpt-4o: it is sure to be cut.
     let upstream = Upstream::start(|asked| {
-        let long = asked.body.len() % 7 == 0;
-        let words = if long { 4000 } else { 700 };
-        Reply::events(story(words, asked.asks_usage()))
+        let usage = asked.asks_usage();
+        Reply::events(match asked.body.len() % 7 {
+            0 => told(
+                " one two three four five six seven eight nine ten",
+                11_000,
+                usage,
+            ),
+            _ => story(700, usage),
+        })
     })
     .await;
     let gateway = Gateway::start(&config(&upstream, &budget("1.00"))).await;
@@ -122,7 +133,8 @@ async fn streams_of_many_clients_never_spend_more_than_a_dollar_and_can_spend_ne
     for number in 0..24 {
         let (client, cut) = (gateway.client(), Arc::clone(&cut));
         clients.spawn(async move {
-            for turn in 0..200 {
+            // Until nothing is left: what others hold meanwhile comes back.
+            for turn in 0.. {
                 let padding = "x".repeat((number + turn) % 7);
                 let ask = ASK.replace("story", &format!("story {padding}"));
                 let answer = client.post("/v1/chat/completions", ask).await;
