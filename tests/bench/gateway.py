@@ -56,13 +56,11 @@ def main() -> int:
     asked = arguments.parse_args()
 
     weir, load = (path and path.resolve() for path in (asked.weir, asked.load))
-    if weir is None:
-        subprocess.run([REPOSITORY / "deploy/release"], check=True, timeout=3600)
-        weir = REPOSITORY / "target/reproducible/release/weir"
-    if load is None:
-        build = ["cargo", "build", "--release", "--locked", "--example", "load"]
+    if weir is None or load is None:
+        build = ["cargo", "build", "--release", "--locked", "--bin", "weir", "--example", "load"]
         subprocess.run(build, cwd=REPOSITORY, check=True, timeout=3600)
-        load = REPOSITORY / "target/release/examples/load"
+        weir = weir or REPOSITORY / "target/release/weir"
+        load = load or REPOSITORY / "target/release/examples/load"
     if shutil.which("nginx") is None:
         subprocess.run([REPOSITORY / "tests/setup"], check=True, timeout=900)
 
