@@ -34,6 +34,8 @@ pub enum Endpoint {
     Completions,
     /// `/v1/responses` (creation; a later `GET` of a response is [`Endpoint::Other`] and free)
     Responses,
+    /// `/v1/responses/compact`: takes what a response takes, but no maximum of its output, and is billed like one.
+    CompactResponse,
     /// `/v1/embeddings`
     Embeddings,
     /// `/v1/messages`
@@ -54,6 +56,7 @@ impl Endpoint {
             "chat/completions" => Endpoint::ChatCompletions,
             "completions" => Endpoint::Completions,
             "responses" => Endpoint::Responses,
+            "responses/compact" => Endpoint::CompactResponse,
             "embeddings" => Endpoint::Embeddings,
             "messages" => Endpoint::Messages,
             "messages/count_tokens" => Endpoint::CountTokens,
@@ -83,6 +86,7 @@ impl Endpoint {
             Endpoint::ChatCompletions => "chat.completions",
             Endpoint::Completions => "completions",
             Endpoint::Responses => "responses",
+            Endpoint::CompactResponse => "responses.compact",
             Endpoint::Embeddings => "embeddings",
             Endpoint::Messages => "messages",
             Endpoint::CountTokens => "messages.count_tokens",
@@ -112,9 +116,16 @@ impl Endpoint {
             Endpoint::ChatCompletions
                 | Endpoint::Completions
                 | Endpoint::Responses
+                | Endpoint::CompactResponse
                 | Endpoint::Embeddings
                 | Endpoint::Messages
         )
+    }
+
+    /// Whether a maximum of the output can be sent along, where there is output. Without one a request holds all that the
+    /// model can put out.
+    pub fn takes_maximum(&self) -> bool {
+        *self != Endpoint::CompactResponse
     }
 }
 
@@ -167,6 +178,7 @@ pub fn endpoint_label(name: &Arc<str>) -> Arc<str> {
         "chat.completions"
             | "completions"
             | "responses"
+            | "responses.compact"
             | "embeddings"
             | "messages"
             | "messages.count_tokens"

@@ -65,6 +65,7 @@ mod tests {
             (Method::DELETE, "/v1/responses/resp_1", Charge::Free),
             (Method::POST, "/v1/responses/resp_1/cancel", Charge::Free),
             (Method::POST, "/v1/responses/input_tokens", Charge::Free),
+            (Method::POST, "/v1/responses/compact", Charge::Metered),
             (Method::POST, "/v1/messages/count_tokens", Charge::Free),
             (Method::POST, "/v1/audio/transcriptions", Charge::Unknown),
             (Method::GET, "/v1/files", Charge::Free),
