@@ -211,32 +211,101 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Path segments joined by dots; ids (anything with a digit) become `id` so that the name says what, not which.
+/// Path segments joined by dots; ids become `id` so that the name says what, not which: what stands in a collection, whatever
+/// it looks like, and elsewhere anything with a digit.
 fn other_name(rest: &str) -> String {
     let segments = rest
         .split('/')
         .filter(|segment| !segment.is_empty())
         .take(4);
+    let mut collection: Option<&[&str]> = None;
     let named = segments.map(|segment| {
         let plain = segment.len() <= 32
             && segment
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-');
-        if plain { segment } else { "id" }
+        let is_name = plain && collection.is_none_or(|names| names.contains(&segment));
+        let name = if is_name { segment } else { "id" };
+        let known = COLLECTIONS.binary_search_by_key(&name, |(collection, _)| collection);
+        collection = known.ok().and_then(|at| Some(COLLECTIONS.get(at)?.1));
+        name
     });
     named.collect::<Vec<_>>().join(".")
 }
+
+/// What APIs keep things in, and what may stand there that is no thing's id. Ascending. Sources as of [`PASSED_THROUGH`].
+const COLLECTIONS: [(&str, &[&str]); 26] = [
+    ("assistants", &[]),
+    ("batches", &[]),
+    ("calls", &[]),
+    ("checkpoints", &[]),
+    ("completions", &[]),
+    ("containers", &[]),
+    ("conversations", &[]),
+    ("evals", &[]),
+    ("file_batches", &[]),
+    ("files", &[]),
+    ("items", &[]),
+    ("jobs", &[]),
+    ("messages", &["batches", "count_tokens"]),
+    ("models", &[]),
+    ("output_items", &[]),
+    ("permissions", &[]),
+    ("responses", &["compact", "input_tokens"]),
+    ("runs", &[]),
+    ("sessions", &[]),
+    ("skills", &[]),
+    ("steps", &[]),
+    ("threads", &["runs"]),
+    ("uploads", &[]),
+    ("vector_stores", &[]),
+    ("versions", &[]),
+    ("videos", &["characters", "edits", "extensions"]),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_no_name_whatever_it_looks_like() {
+        for (path, name) in [
+            ("/v1/threads/runs", "threads.runs"),
+            ("/v1/threads/abc/runs/def/steps", "threads.id.runs.id"),
+            (
+                "/v1/vector_stores/vs/files/abc",
+                "vector_stores.id.files.id",
+            ),
+            ("/v1/evals/eval/runs/run", "evals.id.runs.id"),
+            ("/v1/realtime/calls/abc/accept", "realtime.calls.id.accept"),
+            ("/v1/messages/abc", "messages.id"),
+            ("/v1/rerank", "rerank"),
+            ("/v1/audio/transcriptions", "audio.transcriptions"),
+        ] {
+            assert_eq!(Endpoint::of_path(path).unwrap().as_str(), name, "{path}");
+        }
+    }
+
+    #[test]
     fn paths_that_no_api_has_share_one_label() {
         assert!(PASSED_THROUGH.is_sorted());
+        assert!(COLLECTIONS.is_sorted_by_key(|(name, _)| *name));
         for (path, label) in [
             ("/v1/chat/completions", "chat.completions"),
             ("/v1/responses/resp_1", "responses.id"),
+            ("/v1/responses/resp_abc", "responses.id"),
+            ("/v1/responses/resp_abc/cancel", "responses.id.cancel"),
+            ("/v1/responses/cancel/cancel", "responses.id.cancel"),
+            ("/v1/responses/abc/input_items", "responses.id.input_items"),
+            ("/v1/responses/input_tokens", "responses.input_tokens"),
+            ("/v1/responses/compact", "responses.compact"),
+            ("/v1/conversations/conv_abc/items", "conversations.id.items"),
+            ("/v1/files/file-abc/content", "files.id.content"),
+            ("/v1/fine_tuning/jobs/ftjob-abc", "fine_tuning.jobs.id"),
+            ("/v1/models/whisper", "models.id"),
+            ("/v1/chat/completions/abc", "chat.completions.id"),
+            ("/v1/messages/batches/abc", "messages.batches.id"),
+            ("/v1/threads/abc/runs", "threads.id.runs"),
             ("/v1/batches/batch_1/cancel", "batches.id.cancel"),
             ("/v1/made/up", "other"),
             ("/v1/uploads/upload_1/parts", "other"),

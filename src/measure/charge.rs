@@ -62,6 +62,8 @@ mod tests {
             (Method::GET, "/v1/threads/thread_1/runs/run_1", Charge::Free),
             (Method::POST, "/v1/threads/thread_1/runs", Charge::Unknown),
             (Method::GET, "/v1/responses/resp_1", Charge::Fetched),
+            (Method::GET, "/v1/responses/resp_abc", Charge::Fetched),
+            (Method::POST, "/v1/responses/resp_abc/cancel", Charge::Free),
             (Method::DELETE, "/v1/responses/resp_1", Charge::Free),
             (Method::POST, "/v1/responses/resp_1/cancel", Charge::Free),
             (Method::POST, "/v1/responses/input_tokens", Charge::Free),

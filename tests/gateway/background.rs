@@ -50,7 +50,7 @@ async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
 async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_on_limits() {
     let made_at = jiff::Timestamp::now().as_second() - 5;
     let response = format!(
-        r#"{{"id":"resp_2","object":"response","created_at":{made_at},"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}}"#
+        r#"{{"id":"resp_abc","object":"response","created_at":{made_at},"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}}"#
     );
     let events = [
         format!(
@@ -76,7 +76,7 @@ async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_
         Gateway::start(&config(&upstream, &ACME.replacen("[[accounts]]", limit, 1))).await;
     let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true,"stream":true,"max_output_tokens":200}"#;
     let fetch = async |gateway: &Gateway| {
-        let answer = gateway.client().get("/v1/responses/resp_2").await;
+        let answer = gateway.client().get("/v1/responses/resp_abc").await;
         assert_eq!(answer.status, 200);
     };
     let used = async |gateway: &Gateway| {
