@@ -102,6 +102,57 @@ async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_is_billed_once_whichever_way_it_is_fetched() {
+    let made_at = jiff::Timestamp::now().as_second() - 5;
+    let upstream = Upstream::start(move |asked| {
+        let (status, usage) = if asked.body.is_empty() {
+            ("completed", r#"{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}"#)
+        } else {
+            ("queued", "null")
+        };
+        Reply::json(200, format!(r#"{{"id":"resp_1","object":"response","created_at":{made_at},"status":"{status}","background":true,"model":"gpt-4o-mini","output":[],"usage":{usage}}}"#))
+    })
+    .await;
+    // A second way to the same provider: what names no model takes the first.
+    let more = format!(
+        "[[upstreams]]\nid = \"second\"\nbase_url = \"{}\"\napi_key = \"sk-second\"\n{ACME}",
+        upstream.url()
+    );
+    let text = config(&upstream, &more).replace(
+        "models = [\"*\"]",
+        "models = [\"other\"]\nupstreams = [\"sim\"]\n[[routes]]\nmodels = [\"gpt-*\"]",
+    );
+    let text = text.replace(
+        "upstreams = [\"sim\", \"sim-anthropic\"]",
+        "upstreams = [\"second\"]",
+    );
+    let mut gateway = Gateway::start(&text).await;
+    let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true}"#;
+    let answer = gateway.client().post("/v1/responses", body).await;
+    assert_eq!(answer.status, 200);
+    let fetch = async |gateway: &Gateway| {
+        let answer = gateway.client().get("/v1/responses/resp_1").await;
+        assert_eq!(answer.status, 200);
+    };
+    fetch(&gateway).await;
+    // Which upstream has it is not known any more.
+    gateway.kill_and_restart().await;
+    fetch(&gateway).await;
+    let keys: Vec<_> = upstream
+        .asked()
+        .iter()
+        .map(|asked| asked.header("authorization").unwrap().to_owned())
+        .collect();
+    let (second, first) = ("Bearer sk-second", "Bearer sk-upstream");
+    assert_eq!(keys, [second, second, first]);
+    // The creation, two fetches, and the bill.
+    let entries = gateway.ledger_of(4).await;
+    let billed = |entry: &&serde_json::Value| entry["cost_usd"] != "0.00";
+    assert_eq!(entries.iter().filter(billed).count(), 1, "{entries:#?}");
+    assert_eq!(entries.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_by_an_upstream_is_asked_for_there() {
     let answer = |id: &'static str| {
         move |_: &Asked| {
