@@ -4,15 +4,15 @@ use crate::support::{ACME, Asked, Gateway, Reply, Upstream, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
-    // Made a moment ago, as far as the provider says.
+    // Made a moment ago, as far as the provider says. Not every id has a digit.
     let made_at = jiff::Timestamp::now().as_second() - 5;
     let upstream = Upstream::start(move |asked| {
         Reply::json(
             200,
             if asked.body.is_empty() {
-                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#.replace("1790000000", &made_at.to_string())
+                r#"{"id":"resp_once","object":"response","created_at":1790000000,"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#.replace("1790000000", &made_at.to_string())
             } else {
-                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"queued","background":true,"model":"gpt-4o-mini","output":[],"usage":null}"#.to_owned()
+                r#"{"id":"resp_once","object":"response","created_at":1790000000,"status":"queued","background":true,"model":"gpt-4o-mini","output":[],"usage":null}"#.to_owned()
             },
         )
     })
@@ -25,13 +25,13 @@ async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
     );
     for _ in 0..3 {
         assert_eq!(
-            gateway.client().get("/v1/responses/resp_1").await.status,
+            gateway.client().get("/v1/responses/resp_once").await.status,
             200
         );
     }
     gateway.kill_and_restart().await;
     assert_eq!(
-        gateway.client().get("/v1/responses/resp_1").await.status,
+        gateway.client().get("/v1/responses/resp_once").await.status,
         200
     );
     let entries = gateway.ledger();
@@ -50,7 +50,7 @@ async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
 async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_on_limits() {
     let made_at = jiff::Timestamp::now().as_second() - 5;
     let response = format!(
-        r#"{{"id":"resp_abc","object":"response","created_at":{made_at},"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}}"#
+        r#"{{"id":"resp_2","object":"response","created_at":{made_at},"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}}}"#
     );
     let events = [
         format!(
@@ -76,7 +76,7 @@ async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_
         Gateway::start(&config(&upstream, &ACME.replacen("[[accounts]]", limit, 1))).await;
     let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true,"stream":true,"max_output_tokens":200}"#;
     let fetch = async |gateway: &Gateway| {
-        let answer = gateway.client().get("/v1/responses/resp_abc").await;
+        let answer = gateway.client().get("/v1/responses/resp_2").await;
         assert_eq!(answer.status, 200);
     };
     let used = async |gateway: &Gateway| {
