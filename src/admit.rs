@@ -175,7 +175,9 @@ pub async fn admit(
                 served = Served::new(snapshot, &applicant, route, Some(model), now)?;
                 downgraded = true;
             }
-            Action::CapOutput(tokens) if cap.is_none_or(|cap| *tokens < cap) => {
+            Action::CapOutput(tokens)
+                if applicant.endpoint.takes_maximum() && cap.is_none_or(|cap| *tokens < cap) =>
+            {
                 cap = Some(*tokens);
                 bound.enforced = false;
             }

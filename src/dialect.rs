@@ -34,6 +34,8 @@ pub enum Endpoint {
     Completions,
     /// `/v1/responses` (creation; a later `GET` of a response is [`Endpoint::Other`] and free)
     Responses,
+    /// `/v1/responses/compact`: takes what a response takes, but no maximum of its output, and is billed like one.
+    CompactResponse,
     /// `/v1/embeddings`
     Embeddings,
     /// `/v1/messages`
@@ -54,6 +56,7 @@ impl Endpoint {
             "chat/completions" => Endpoint::ChatCompletions,
             "completions" => Endpoint::Completions,
             "responses" => Endpoint::Responses,
+            "responses/compact" => Endpoint::CompactResponse,
             "embeddings" => Endpoint::Embeddings,
             "messages" => Endpoint::Messages,
             "messages/count_tokens" => Endpoint::CountTokens,
@@ -83,6 +86,7 @@ impl Endpoint {
             Endpoint::ChatCompletions => "chat.completions",
             Endpoint::Completions => "completions",
             Endpoint::Responses => "responses",
+            Endpoint::CompactResponse => "responses.compact",
             Endpoint::Embeddings => "embeddings",
             Endpoint::Messages => "messages",
             Endpoint::CountTokens => "messages.count_tokens",
@@ -112,9 +116,16 @@ impl Endpoint {
             Endpoint::ChatCompletions
                 | Endpoint::Completions
                 | Endpoint::Responses
+                | Endpoint::CompactResponse
                 | Endpoint::Embeddings
                 | Endpoint::Messages
         )
+    }
+
+    /// Whether a maximum of the output can be sent along, where there is output. Without one a request holds all that the
+    /// model can put out.
+    pub fn takes_maximum(&self) -> bool {
+        *self != Endpoint::CompactResponse
     }
 }
 
@@ -167,6 +178,7 @@ pub fn endpoint_label(name: &Arc<str>) -> Arc<str> {
         "chat.completions"
             | "completions"
             | "responses"
+            | "responses.compact"
             | "embeddings"
             | "messages"
             | "messages.count_tokens"
@@ -199,32 +211,101 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Path segments joined by dots; ids (anything with a digit) become `id` so that the name says what, not which.
+/// Path segments joined by dots; ids become `id` so that the name says what, not which: what stands in a collection, whatever
+/// it looks like, and elsewhere anything with a digit.
 fn other_name(rest: &str) -> String {
     let segments = rest
         .split('/')
         .filter(|segment| !segment.is_empty())
         .take(4);
+    let mut collection: Option<&[&str]> = None;
     let named = segments.map(|segment| {
         let plain = segment.len() <= 32
             && segment
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-');
-        if plain { segment } else { "id" }
+        let is_name = plain && collection.is_none_or(|names| names.contains(&segment));
+        let name = if is_name { segment } else { "id" };
+        let known = COLLECTIONS.binary_search_by_key(&name, |(collection, _)| collection);
+        collection = known.ok().and_then(|at| Some(COLLECTIONS.get(at)?.1));
+        name
     });
     named.collect::<Vec<_>>().join(".")
 }
+
+/// What APIs keep things in, and what may stand there that is no thing's id. Ascending. Sources as of [`PASSED_THROUGH`].
+const COLLECTIONS: [(&str, &[&str]); 26] = [
+    ("assistants", &[]),
+    ("batches", &[]),
+    ("calls", &[]),
+    ("checkpoints", &[]),
+    ("completions", &[]),
+    ("containers", &[]),
+    ("conversations", &[]),
+    ("evals", &[]),
+    ("file_batches", &[]),
+    ("files", &[]),
+    ("items", &[]),
+    ("jobs", &[]),
+    ("messages", &["batches", "count_tokens"]),
+    ("models", &[]),
+    ("output_items", &[]),
+    ("permissions", &[]),
+    ("responses", &["compact", "input_tokens"]),
+    ("runs", &[]),
+    ("sessions", &[]),
+    ("skills", &[]),
+    ("steps", &[]),
+    ("threads", &["runs"]),
+    ("uploads", &[]),
+    ("vector_stores", &[]),
+    ("versions", &[]),
+    ("videos", &["characters", "edits", "extensions"]),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_no_name_whatever_it_looks_like() {
+        for (path, name) in [
+            ("/v1/threads/runs", "threads.runs"),
+            ("/v1/threads/abc/runs/def/steps", "threads.id.runs.id"),
+            (
+                "/v1/vector_stores/vs/files/abc",
+                "vector_stores.id.files.id",
+            ),
+            ("/v1/evals/eval/runs/run", "evals.id.runs.id"),
+            ("/v1/realtime/calls/abc/accept", "realtime.calls.id.accept"),
+            ("/v1/messages/abc", "messages.id"),
+            ("/v1/rerank", "rerank"),
+            ("/v1/audio/transcriptions", "audio.transcriptions"),
+        ] {
+            assert_eq!(Endpoint::of_path(path).unwrap().as_str(), name, "{path}");
+        }
+    }
+
+    #[test]
     fn paths_that_no_api_has_share_one_label() {
         assert!(PASSED_THROUGH.is_sorted());
+        assert!(COLLECTIONS.is_sorted_by_key(|(name, _)| *name));
         for (path, label) in [
             ("/v1/chat/completions", "chat.completions"),
             ("/v1/responses/resp_1", "responses.id"),
+            ("/v1/responses/resp_abc", "responses.id"),
+            ("/v1/responses/resp_abc/cancel", "responses.id.cancel"),
+            ("/v1/responses/cancel/cancel", "responses.id.cancel"),
+            ("/v1/responses/abc/input_items", "responses.id.input_items"),
+            ("/v1/responses/input_tokens", "responses.input_tokens"),
+            ("/v1/responses/compact", "responses.compact"),
+            ("/v1/conversations/conv_abc/items", "conversations.id.items"),
+            ("/v1/files/file-abc/content", "files.id.content"),
+            ("/v1/fine_tuning/jobs/ftjob-abc", "fine_tuning.jobs.id"),
+            ("/v1/models/whisper", "models.id"),
+            ("/v1/chat/completions/abc", "chat.completions.id"),
+            ("/v1/messages/batches/abc", "messages.batches.id"),
+            ("/v1/threads/abc/runs", "threads.id.runs"),
             ("/v1/batches/batch_1/cancel", "batches.id.cancel"),
             ("/v1/made/up", "other"),
             ("/v1/uploads/upload_1/parts", "other"),

@@ -33,5 +33,6 @@ pub mod request;
 pub mod route;
 pub mod secret;
 pub mod snapshot;
+mod spreadsheet;
 pub mod tokens;
 pub mod upstream;

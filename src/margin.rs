@@ -201,6 +201,7 @@ fn gather(
         now,
         progress,
         fresh,
+        |_| {},
         |tally, row, tags, part| tally.take(row, tags, books, part),
     )?;
     let mut tally = fresh();

@@ -63,6 +63,10 @@ impl Measured {
     }
 }
 
+/// What an entry says whose upstream reported a figure that none can be. Where the same answer then reported a sane one, that
+/// one counts.
+const REFUSED: &str = "the upstream reported an absurd usage, which was refused";
+
 /// The status that the ledger has for a client that left before any head was sent (nginx's 499): the upstream had the
 /// request, and bills it.
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -81,7 +85,7 @@ pub fn without_counting(
             usage,
             parts: reading.parts,
             source: UsageSource::Reported,
-            note: None,
+            note: reading.absurd.then_some(REFUSED),
         });
     }
     // A redirection did no work; neither did what was refused.
@@ -143,7 +147,7 @@ pub async fn count(
     usage.web_search_requests = usage.web_search_requests.max(reading.web_search_calls);
     let mut measured = Measured::one(usage, reading.served_model, source);
     if reading.absurd {
-        measured.note = Some("the upstream reported an absurd usage, which was refused");
+        measured.note = Some(REFUSED);
     } else if reading.gave_up {
         measured.source = UsageSource::Estimated;
         measured.note =

@@ -163,8 +163,9 @@ impl<'a> Need<'a> {
             }
             _ => (most, asked_by),
         };
-        let adaptive =
-            snapshot.config.quota.mode == ReservationMode::Adaptive && asked_by != SaidBy::Request;
+        let adaptive = snapshot.config.quota.mode == ReservationMode::Adaptive
+            && asked_by != SaidBy::Request
+            && applicant.endpoint.takes_maximum();
         Need {
             applicant,
             served,

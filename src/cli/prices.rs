@@ -11,6 +11,7 @@ use super::{Failure, load, print};
 use crate::price::import::{Imported, import};
 use crate::price::listing::{self, Listed, ListedAbove, Prices};
 use crate::price::{Class, PriceTable};
+use crate::spreadsheet::Sheet;
 
 /// What to do with prices.
 #[derive(Debug, clap::Subcommand)]
@@ -248,12 +249,12 @@ fn list_json(models: &[Listed], day: Date) -> String {
 }
 
 fn list_csv(models: &[Listed]) -> String {
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut sheet = Sheet::new(Vec::new());
     let mut header = vec!["model", "from", "until", "tier"];
     header.extend(Class::ALL.map(Class::name));
     header.push("source");
     // Writing to memory does not fail, and all records have the header's length.
-    let _ = writer.write_record(&header);
+    let _ = sheet.line(&header);
     for listed in models {
         let until = listed
             .until
@@ -268,11 +269,10 @@ fn list_csv(models: &[Listed]) -> String {
             let price = |class: Class| prices.get(class.name()).unwrap_or_default().to_owned();
             record.extend(Class::ALL.map(price));
             record.push(listed.source.to_string());
-            let _ = writer.write_record(&record);
+            let _ = sheet.line(&record);
         }
     }
-    let bytes = writer.into_inner().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    sheet.into_text()
 }
 
 fn cell(prices: &Prices, class: &str) -> String {

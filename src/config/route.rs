@@ -180,10 +180,11 @@ const MODELS: &str = "an array of models' names or globs such as [\"gpt-*\"]";
 const UPSTREAMS: &str = "an array of upstreams' ids";
 const UPSTREAM: &str = "an upstream's id or a table such as { id = \"openai\", weight = 2 }";
 const ENDPOINTS: &str = "an array of endpoints' names such as [\"messages\"]";
-const METERED: [&str; 7] = [
+const METERED: [&str; 8] = [
     "chat.completions",
     "completions",
     "responses",
+    "responses.compact",
     "embeddings",
     "messages",
     "messages.count_tokens",

@@ -87,7 +87,7 @@ impl Ask {
         let previous = self.previous_response.as_deref();
         previous
             .or(self.conversation.as_deref())
-            .filter(|_| *endpoint == Endpoint::Responses)
+            .filter(|_| matches!(endpoint, Endpoint::Responses | Endpoint::CompactResponse))
     }
 
     /// Whether the client itself asked for the usage chunk.
@@ -108,7 +108,7 @@ impl Ask {
             Endpoint::Completions | Endpoint::Messages => tokens(&self.max_tokens),
             Endpoint::Responses => tokens(&self.max_output_tokens),
             Endpoint::Embeddings | Endpoint::CountTokens | Endpoint::Models => Some(0),
-            Endpoint::Other(_) => None,
+            Endpoint::CompactResponse | Endpoint::Other(_) => None,
         }
     }
 }

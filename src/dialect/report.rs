@@ -44,7 +44,10 @@ pub struct Report {
     queued: bool,
     background: bool,
     created_at: Option<i64>,
+    /// An absurd figure was reported, now or before.
     absurd: bool,
+    /// The last list of iterations has one.
+    absurd_iterations: bool,
     served_model: Option<ModelName>,
     service_tier: Option<Box<str>>,
     /// Anthropic's fast mode.
@@ -88,6 +91,7 @@ impl Report {
             background: false,
             created_at: None,
             absurd: false,
+            absurd_iterations: false,
             served_model: None,
             service_tier: None,
             fast: false,
@@ -167,8 +171,10 @@ impl Report {
 
     /// What the answer said.
     pub fn finish(self, end: End) -> Reading {
-        let absurd = self.absurd;
-        let figures = self.figures.filter(|_| !absurd);
+        let absurd_iterations = self.absurd_iterations;
+        let figures = self
+            .figures
+            .filter(|figures| !figures.is_absurd() && !absurd_iterations);
         let total = figures.as_ref().map(|figures| figures.usage(self.habit));
         let (usage, parts) = match total {
             Some(total) => {
@@ -199,7 +205,7 @@ impl Report {
             output: self.collector.output,
             web_search_calls: self.web_searches,
             failed: self.failed,
-            absurd,
+            absurd: self.absurd,
             skipped_events: 0,
             gave_up: false,
         }
@@ -415,22 +421,24 @@ impl Report {
             self.region = priced_region(&region).map(Into::into);
         }
         self.absurd |= later.is_absurd();
-        if !later.is_report() {
+        let is_report = later.is_report();
+        if !is_report && !later.is_absurd() {
             return false;
         }
         if let Some(iterations) = beside.iterations {
             self.take_iterations(iterations);
         }
         self.figures.get_or_insert_default().merge(later);
-        true
+        is_report
     }
 
     /// Anthropic's `usage.iterations`: each is a call of some model on the way to the one answer. The last list counts.
     fn take_iterations(&mut self, list: &str) {
         let mut iterations = Vec::new();
+        let mut absurd = false;
         each_element(list, |iteration| {
             let (figures, beside) = Figures::read(iteration);
-            self.absurd |= figures.is_absurd();
+            absurd |= figures.is_absurd();
             if figures.is_report() && iterations.len() < ITERATIONS_MAX {
                 let model = beside
                     .model
@@ -440,6 +448,8 @@ impl Report {
             }
         });
         if !iterations.is_empty() {
+            self.absurd |= absurd;
+            self.absurd_iterations = absurd;
             self.iterations = iterations;
         }
     }

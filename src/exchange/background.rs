@@ -34,7 +34,6 @@ impl Exchange {
         if !reading.background || reading.queued {
             return None;
         }
-        let upstream = self.upstream.settings.id.as_str();
         // The moment of its making, so that every look at it books the very same entry.
         let at = reading
             .created_at
@@ -44,7 +43,7 @@ impl Exchange {
                 !age.is_negative() && age < BACKGROUND_AGE
             });
         Some(MadeInBackground {
-            bill: background_id(upstream, response),
+            bill: background_id(response),
             at,
         })
     }
@@ -138,9 +137,10 @@ impl Exchange {
 /// A response is kept by its provider for 30 days: a moment farther away is no moment of a making.
 const BACKGROUND_AGE: SignedDuration = SignedDuration::from_hours(31 * 24);
 
-/// The ledger's id of a response that was made in the background: the same for each fetch.
-fn background_id(upstream: &str, response: &str) -> RequestId {
-    let digest = SecretSha256::of(format!("{upstream} {response}").as_bytes());
+/// The ledger's id of a response that was made in the background: the same for each fetch, also where several upstreams lead to
+/// the provider that keeps it. Providers draw the ids of what they keep at random.
+fn background_id(response: &str) -> RequestId {
+    let digest = SecretSha256::of(response.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(digest.0.first_chunk::<16>().unwrap_or(&[0; 16]));
     RequestId(uuid::Builder::from_custom_bytes(bytes).into_uuid())

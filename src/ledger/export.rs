@@ -13,6 +13,7 @@ use super::entry::Entry;
 use super::journal::{self, Closed};
 use super::json;
 use super::store::{EntryFilter, Store, StoreError};
+use crate::spreadsheet::Sheet;
 
 /// How entries are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -135,8 +136,8 @@ fn give(
 
 enum Writer<'w> {
     Jsonl(io::BufWriter<&'w mut dyn io::Write>),
-    Csv(csv::Writer<&'w mut dyn io::Write>),
-    Focus(csv::Writer<&'w mut dyn io::Write>),
+    Csv(Sheet<&'w mut dyn io::Write>),
+    Focus(Sheet<&'w mut dyn io::Write>),
 }
 
 impl<'w> Writer<'w> {
@@ -144,14 +145,14 @@ impl<'w> Writer<'w> {
         Ok(match format {
             Format::Jsonl => Writer::Jsonl(io::BufWriter::with_capacity(1 << 16, out)),
             Format::Csv => {
-                let mut csv = csv::Writer::from_writer(out);
-                csv.write_record(COLUMNS).map_err(io_error)?;
-                Writer::Csv(csv)
+                let mut sheet = Sheet::new(out);
+                sheet.line(COLUMNS)?;
+                Writer::Csv(sheet)
             }
             Format::Focus => {
-                let mut csv = csv::Writer::from_writer(out);
-                csv.write_record(FOCUS_COLUMNS).map_err(io_error)?;
-                Writer::Focus(csv)
+                let mut sheet = Sheet::new(out);
+                sheet.line(FOCUS_COLUMNS)?;
+                Writer::Focus(sheet)
             }
         })
     }
@@ -162,26 +163,18 @@ impl<'w> Writer<'w> {
                 json::write(entry, &mut *out)?;
                 io::Write::write_all(out, b"\n")
             }
-            Writer::Csv(csv) => csv.write_record(table::row(entry)).map_err(io_error),
-            Writer::Focus(csv) => focus::rows(entry)
+            Writer::Csv(sheet) => sheet.line(table::row(entry)),
+            Writer::Focus(sheet) => focus::rows(entry)
                 .into_iter()
-                .try_for_each(|row| csv.write_record(row).map_err(io_error)),
+                .try_for_each(|row| sheet.line(row)),
         }
     }
 
     fn finish(self) -> io::Result<()> {
         match self {
             Writer::Jsonl(mut out) => io::Write::flush(&mut out),
-            Writer::Csv(mut csv) | Writer::Focus(mut csv) => csv.flush(),
+            Writer::Csv(sheet) | Writer::Focus(sheet) => sheet.finish(),
         }
-    }
-}
-
-/// csv's own conversion forgets which error it was (a broken pipe is no failure).
-fn io_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -289,6 +282,7 @@ mod tests {
         let house = House::new();
         let mut strange = sample(1);
         strange.end_user = Some("Bobby \"; DROP\nTABLE".into());
+        strange.model = Some("=1+1".into());
         strange.priced_by = Vec::new();
         house.store.append(&[strange, sample(2)]).unwrap();
         let text = house.export(Format::Csv);
@@ -301,6 +295,7 @@ mod tests {
             rows[row][column].to_owned()
         };
         assert_eq!(cell(0, "end_user"), "Bobby \"; DROP\nTABLE");
+        assert_eq!(cell(0, "model"), "'=1+1", "no formula");
         assert_eq!(cell(0, "priced_by"), "");
         assert_eq!(cell(1, "priced_by"), "gpt-4o@2024-10-02");
         assert_eq!(cell(1, "cost_usd"), sample(2).cost_usd().to_string());

@@ -258,6 +258,10 @@ impl Journal {
             let written = pen.segment.probe();
             written.map_err(|error| refusal(&self.directory, &error))?;
             drop(pen);
+            // The page cache takes what the disk does not: where each record waits for the disk, so does this.
+            if self.fsync == Fsync::Always {
+                self.sync()?;
+            }
             self.recovered();
         }
         Ok(())
@@ -501,6 +505,33 @@ mod tests {
             })
             .unwrap();
         assert_eq!(closed, [(sample(1).id, end)]);
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_flushed_is_not_well_before_a_flush_succeeds() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Always, limits).unwrap();
+        journal.begin(&sample(1)).unwrap();
+        // It takes writes, and no flush.
+        let unflushable = File::options().write(true).open("/dev/null").unwrap();
+        let disk = journal.pen().segment.replace_file(unflushable);
+        assert!(matches!(
+            journal.begin(&sample(2)),
+            Err(JournalError::Failed(..))
+        ));
+        for _ in 0..2 {
+            assert!(matches!(journal.check(), Err(JournalError::Failed(..))));
+        }
+        journal
+            .pen()
+            .segment
+            .replace_file(disk.try_clone().unwrap());
+        assert_eq!(journal.check(), Ok(()));
+        journal.begin(&sample(3)).unwrap();
     }
 
     #[test]

@@ -133,6 +133,7 @@ pub fn advise(
         now,
         &part,
         fresh,
+        |_| {},
         |(tally, gauge), row, tags, part| {
             tally.take(row, tags, books, part);
             gauge.add(row, part);

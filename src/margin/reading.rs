@@ -67,7 +67,12 @@ impl Reads {
 }
 
 /// Reads all rows of a report, and those before it that rates and quotas need, on a few threads: each has a state of its
-/// own, made by `fresh`, and takes what it reads with `take`. The states are given back, to be put together.
+/// own, made by `fresh`, and takes what it reads with `take`; it hears from `next_stretch` when it goes on with another stretch
+/// of time. The states are given back, to be put together.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is read, and what is done with it, each in its place"
+)]
 pub(super) fn read<S: Send>(
     store: &dyn Store,
     frame: &Frame,
@@ -75,6 +80,7 @@ pub(super) fn read<S: Send>(
     now: Timestamp,
     progress: Progress<'_>,
     fresh: impl Fn() -> S + Sync,
+    next_stretch: impl Fn(&mut S) + Sync,
     take: impl Fn(&mut S, &RollupRow, Option<&[Tag]>, Part) + Sync,
 ) -> Result<Vec<S>, StoreError> {
     let pieces = pieces(frame, reads, now);
@@ -84,6 +90,7 @@ pub(super) fn read<S: Send>(
     let work = |shown: &dyn Fn(u64)| -> Result<S, StoreError> {
         let mut state = fresh();
         while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            next_stretch(&mut state);
             let read = read_piece(store, piece, &mut |row, tags| {
                 take(&mut state, row, tags, piece.part);
             });

@@ -13,6 +13,7 @@ pub use what_if::{what_if_csv, what_if_table};
 use super::By;
 use super::report::{Report, Row};
 use crate::money::Money;
+use crate::spreadsheet::Sheet;
 
 /// A table for a terminal: dollars to the cent, numbers grouped and to the right.
 pub fn table(report: &Report) -> String {
@@ -161,13 +162,12 @@ pub(super) fn to_the_right(table: &mut Table) {
 
 /// Lines of comma-separated values, quoted where needed.
 pub(super) fn written(lines: &[Vec<String>]) -> String {
-    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let mut sheet = Sheet::new(Vec::new());
     for line in lines {
         // Writing to memory cannot fail, and all lines are as long as the header.
-        let _ = writer.write_record(line);
+        let _ = sheet.line(line);
     }
-    let bytes = writer.into_inner().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    sheet.into_text()
 }
 
 fn record(row: &Row) -> Vec<String> {

@@ -26,7 +26,7 @@ use crate::ledger::store::{Grain, Store, TimeRange};
 use crate::money::Money;
 use crate::price::PriceTable;
 
-use limits::{Cap, Gauge, Replay};
+use limits::{Cap, Carry, Gauge, Replay};
 use traffic::{Met, ModelMap, Traffic};
 
 /// What is to be different. Without any change the what-if is what happened.
@@ -165,6 +165,7 @@ pub fn what_if(
         changed: Tally::new(by, &other_books),
         traffic: traffic.clone(),
         gauge: Gauge::new(books, &changes.limits),
+        carry: Carry::default(),
     };
     let parts = reading::read(
         store,
@@ -173,6 +174,7 @@ pub fn what_if(
         now,
         &first,
         fresh,
+        |_| {},
         |pass, row, tags, part| {
             let changed = pass.traffic.changed(row, part);
             if limited {
@@ -221,6 +223,7 @@ pub fn what_if(
             changed: Tally::new(by, &other_books),
             traffic: traffic.clone(),
             gauge: Gauge::new(books, &[]),
+            carry: Carry::default(),
         };
         let parts = reading::read(
             store,
@@ -229,9 +232,11 @@ pub fn what_if(
             now,
             &second,
             fresh,
+            // Which thread reads which stretch is chance: what is carried must not depend on it.
+            |pass| pass.carry.forget(),
             |pass, row, tags, part| {
                 pass.actual.take(row, tags, books, part);
-                let row = replay.cut(pass.traffic.changed(row, part));
+                let row = replay.cut(pass.traffic.changed(row, part), &mut pass.carry);
                 pass.changed.take(&row, tags, &other_books, part);
             },
         )?;
@@ -260,6 +265,7 @@ struct Pass<'a> {
     changed: Tally,
     traffic: Traffic<'a>,
     gauge: Gauge<'a>,
+    carry: Carry,
 }
 
 fn compare(

@@ -4,15 +4,15 @@ use crate::support::{ACME, Asked, Gateway, Reply, Upstream, config};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
-    // Made a moment ago, as far as the provider says.
+    // Made a moment ago, as far as the provider says. Not every id has a digit.
     let made_at = jiff::Timestamp::now().as_second() - 5;
     let upstream = Upstream::start(move |asked| {
         Reply::json(
             200,
             if asked.body.is_empty() {
-                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#.replace("1790000000", &made_at.to_string())
+                r#"{"id":"resp_once","object":"response","created_at":1790000000,"status":"completed","background":true,"model":"gpt-4o-mini","output":[],"usage":{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}}"#.replace("1790000000", &made_at.to_string())
             } else {
-                r#"{"id":"resp_1","object":"response","created_at":1790000000,"status":"queued","background":true,"model":"gpt-4o-mini","output":[],"usage":null}"#.to_owned()
+                r#"{"id":"resp_once","object":"response","created_at":1790000000,"status":"queued","background":true,"model":"gpt-4o-mini","output":[],"usage":null}"#.to_owned()
             },
         )
     })
@@ -25,13 +25,13 @@ async fn a_background_response_is_billed_once_however_often_it_is_fetched() {
     );
     for _ in 0..3 {
         assert_eq!(
-            gateway.client().get("/v1/responses/resp_1").await.status,
+            gateway.client().get("/v1/responses/resp_once").await.status,
             200
         );
     }
     gateway.kill_and_restart().await;
     assert_eq!(
-        gateway.client().get("/v1/responses/resp_1").await.status,
+        gateway.client().get("/v1/responses/resp_once").await.status,
         200
     );
     let entries = gateway.ledger();
@@ -99,6 +99,57 @@ async fn a_background_response_that_was_streamed_is_billed_once_and_counts_once_
     assert_eq!(billed.len(), 1, "{entries:#?}");
     // The creation, three fetches, and the bill.
     assert_eq!(entries.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_is_billed_once_whichever_way_it_is_fetched() {
+    let made_at = jiff::Timestamp::now().as_second() - 5;
+    let upstream = Upstream::start(move |asked| {
+        let (status, usage) = if asked.body.is_empty() {
+            ("completed", r#"{"input_tokens":1000,"output_tokens":100,"total_tokens":1100}"#)
+        } else {
+            ("queued", "null")
+        };
+        Reply::json(200, format!(r#"{{"id":"resp_1","object":"response","created_at":{made_at},"status":"{status}","background":true,"model":"gpt-4o-mini","output":[],"usage":{usage}}}"#))
+    })
+    .await;
+    // A second way to the same provider: what names no model takes the first.
+    let more = format!(
+        "[[upstreams]]\nid = \"second\"\nbase_url = \"{}\"\napi_key = \"sk-second\"\n{ACME}",
+        upstream.url()
+    );
+    let text = config(&upstream, &more).replace(
+        "models = [\"*\"]",
+        "models = [\"other\"]\nupstreams = [\"sim\"]\n[[routes]]\nmodels = [\"gpt-*\"]",
+    );
+    let text = text.replace(
+        "upstreams = [\"sim\", \"sim-anthropic\"]",
+        "upstreams = [\"second\"]",
+    );
+    let mut gateway = Gateway::start(&text).await;
+    let body = r#"{"model":"gpt-4o-mini","input":"hi","background":true}"#;
+    let answer = gateway.client().post("/v1/responses", body).await;
+    assert_eq!(answer.status, 200);
+    let fetch = async |gateway: &Gateway| {
+        let answer = gateway.client().get("/v1/responses/resp_1").await;
+        assert_eq!(answer.status, 200);
+    };
+    fetch(&gateway).await;
+    // Which upstream has it is not known any more.
+    gateway.kill_and_restart().await;
+    fetch(&gateway).await;
+    let keys: Vec<_> = upstream
+        .asked()
+        .iter()
+        .map(|asked| asked.header("authorization").unwrap().to_owned())
+        .collect();
+    let (second, first) = ("Bearer sk-second", "Bearer sk-upstream");
+    assert_eq!(keys, [second, second, first]);
+    // The creation, two fetches, and the bill.
+    let entries = gateway.ledger_of(4).await;
+    let billed = |entry: &&serde_json::Value| entry["cost_usd"] != "0.00";
+    assert_eq!(entries.iter().filter(billed).count(), 1, "{entries:#?}");
+    assert_eq!(entries.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

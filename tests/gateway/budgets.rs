@@ -279,6 +279,53 @@ async fn a_conversation_that_the_provider_keeps_is_reserved_with_the_request_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_is_billed_and_held_to_limits_like_a_response() {
+    // $2.50 a million of input, $10 of output, at most 16,384 tokens of it: $0.16384 are held, $0.03 spent.
+    let limit = account("on = \"cost\"\nmax = \"0.20\"\nper = \"month\"");
+    let upstream = Upstream::start(|_| {
+        let answer = r#"{"id":"resp_1","object":"response.compaction","created_at":1790000000,"output":[{"id":"cmp_1","type":"compaction","encrypted_content":"gAAA"}],"usage":{"input_tokens":10000,"input_tokens_details":{"cached_tokens":0},"output_tokens":500,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":10500}}"#;
+        Reply::json(200, answer)
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let client = gateway.client();
+    let body = r#"{"model":"gpt-4o","input":[{"role":"user","content":"Hi."}]}"#;
+    for _ in 0..2 {
+        let answer = client.post("/v1/responses/compact", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("x-weir-cost-usd"), Some("0.03"));
+    }
+    let answer = client.post("/v1/responses/compact", body).await;
+    assert_eq!(answer.code(), "insufficient_quota");
+    let asked = upstream.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(
+        asked[0].body,
+        body.as_bytes(),
+        "no maximum is sent: it takes none"
+    );
+    let entries = gateway.ledger_of(3).await;
+    assert_eq!(entries[0]["endpoint"], "responses.compact");
+    assert_eq!(entries[0]["usage_source"], "reported");
+    assert_eq!(entries[0]["usage"]["output_tokens"], 500);
+    assert_eq!(entries[0]["cost_usd"], "0.03");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_caps_outputs_refuses_a_compaction_whose_output_it_cannot_cap() {
+    let limit =
+        account("on = \"cost\"\nmax = \"0.10\"\nper = \"month\"\nthen = { cap_output = 256 }");
+    let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
+    let gateway = Gateway::start(&config(&upstream, &limit)).await;
+    let client = gateway.client();
+    let body = r#"{"model":"gpt-4o","max_output_tokens":16384,"input":"Hi."}"#;
+    assert_eq!(client.post("/v1/responses", body).await.status, 200);
+    assert_eq!(upstream.asked()[0].json()["max_output_tokens"], 256);
+    let answer = client.post("/v1/responses/compact", body).await;
+    assert_eq!(answer.code(), "insufficient_quota", "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_have_room_for_the_tier_that_it_may_be_served_in() {
     // A thousand tokens of output are $0.010, and $0.017 in the priority tier.
     let limit = account("on = \"cost\"\nmax = \"0.014\"\nper = \"month\"");

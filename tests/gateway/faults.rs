@@ -628,6 +628,35 @@ async fn a_slow_disk_slows_the_ledger_and_not_the_requests() {
     assert_eq!(gateway.stop().await, Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_flushed_refuses_requests_until_it_can_be_flushed_again() {
+    let upstream = quick().await;
+    let Some(wrapper) = misfortune::under(&["MISFORTUNE_SYNC_FAILS=DIRECTORY/broken"]) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let forced = format!(
+        "[store]\nurl = \"sqlite:DIRECTORY/weir.db\"\nfsync = \"always\"\n{}",
+        config(&upstream, ACME)
+    );
+    let gateway = Gateway::start_under(&wrapper, &forced).await;
+    let (client, admin) = (gateway.client(), Client::new(gateway.admin, ""));
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    let broken = gateway.directory().join("broken");
+    std::fs::write(&broken, "").unwrap();
+    for _ in 0..5 {
+        assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 503);
+        assert_eq!(admin.get("/readyz").await.status, 503, "it takes writes");
+    }
+    std::fs::remove_file(&broken).unwrap();
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
+    assert_eq!(upstream.asked().len(), 2, "what was refused was not served");
+    let said = gateway.said();
+    let again = said.matches("the journal takes records again").count();
+    assert_eq!(again, 1, "{said}");
+}
+
 /// The rule of `deploy/OPERATIONS.md`: `max_body_memory` is a quarter of what the process may have above 256 MiB. The limit is
 /// the kernel's own (`RLIMIT_DATA`): a gateway that asked for more would end.
 #[tokio::test(flavor = "multi_thread")]

@@ -147,6 +147,55 @@ fn a_limit_serves_what_fits_and_says_whom_it_stops() {
 }
 
 #[test]
+fn requests_that_are_cut_one_by_one_add_up_to_what_the_limit_serves() {
+    let prices = prices();
+    let books = Books::new(
+        [plan("pro", "200.00")],
+        [account("heavy", "pro", "2025-03-01")],
+        &[],
+        &[],
+    )
+    .unwrap();
+    // Ten an hour on two days; each is an entry of its own where tags are asked for, or within an hour.
+    let mut entries: Vec<Entry> = Vec::new();
+    for hour in ["03-01T09", "03-01T10", "03-02T09"] {
+        for minute in 10..20 {
+            let moment = at(&format!("2025-{hour}:{minute}:00Z"));
+            let mut entry = entry(&prices, "heavy", "pro", "mystery", moment, tokens(1_000, 0));
+            entry.retries = 2;
+            entry.tags = vec![("minute".into(), minute.to_string().into())];
+            entries.push(entry);
+        }
+    }
+    let store = Ledger::new(entries, &[]);
+    let ask = |text: &str, by: By, since: &str, until: &str| {
+        let range = range(since, until);
+        let now = at("2025-04-10");
+        let changes = limit(text);
+        let quiet = |_, _| {};
+        let answer = what_if(&*store, &books, &prices, &changes, by, range, now, &quiet).unwrap();
+        let total = answer.whatif.total;
+        assert_eq!(total.unpriced_requests, total.outcomes[0]);
+        (total.requests, total.outcomes[0], total.outcomes[4])
+    };
+    for by in [By::Tag, By::Plan] {
+        let all = |text| ask(text, by, "2025-03-01", "2025-04-01");
+        assert_eq!(all("pro:requests=7/hour"), (30, 21, 9));
+        assert_eq!(all("pro:requests=7/day"), (30, 14, 16));
+        assert_eq!(all("pro:requests=25/month"), (30, 25, 5));
+        // Two and a half an hour: what is left of one hour's counts in the next.
+        assert_eq!(all("pro:tokens=2500/hour"), (30, 7, 23));
+    }
+    let within = ask(
+        "pro:requests=7/hour",
+        By::Plan,
+        "2025-03-01T09:05:00Z",
+        "2025-03-01T09:55:00Z",
+    );
+    assert_eq!(within, (10, 7, 3));
+}
+
+#[test]
 fn who_asks_while_the_ledger_is_read_is_not_touched_by_a_limit() {
     let (store, books) = world();
     let moment = at("2025-03-05T12:00:00Z");

@@ -1,5 +1,7 @@
 //! The figures of a usage report under their many names, and the rules that make a [`Usage`] of them.
 
+use std::cell::Cell;
+
 use super::super::json::{each_element, each_member};
 use crate::tokens::{ABSURD_TOKENS, Usage};
 
@@ -38,8 +40,12 @@ pub(super) struct Figures {
     audio_output: Option<u64>,
     image_output: Option<u64>,
     web_searches: Option<u64>,
+    /// Whether any of them is [`REFUSED`]: then there is no usage to be made of them.
     absurd: bool,
 }
+
+/// Stands for a figure that was negative or beyond all reason. It is larger than all that are not.
+const REFUSED: u64 = u64::MAX;
 
 /// Which habit a report's figures follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +197,10 @@ impl Figures {
                 let field = field(self);
                 *field = (*field).max(Some(tokens));
             }
-            Some(Err(Absurd)) => self.absurd = true,
+            Some(Err(Absurd)) => {
+                self.absurd = true;
+                *field(self) = Some(REFUSED);
+            }
             None => {}
         }
     }
@@ -207,7 +216,7 @@ impl Figures {
         self.output.is_some()
     }
 
-    /// Whether a figure was negative or beyond all reason.
+    /// Whether a figure was negative or beyond all reason, and no later report has a sane one in its place.
     pub(super) fn is_absurd(&self) -> bool {
         self.absurd
     }
@@ -217,31 +226,16 @@ impl Figures {
     /// A later report that moves input from one of Anthropic's classes to another (first all of it as `input_tokens`, at
     /// the end split into input and cache) replaces those classes together: class by class the larger would count twice.
     pub(super) fn merge(&mut self, later: Figures) {
-        let resplit = self.resplit(&later);
-        let larger = |a: Option<u64>, b: Option<u64>| a.max(b);
-        *self = Figures {
-            prompt: larger(self.prompt, later.prompt),
-            input: larger(self.input, later.input),
-            output: larger(self.output, later.output),
-            total: larger(self.total, later.total),
-            read_inside: larger(self.read_inside, later.read_inside),
-            write_inside: larger(self.write_inside, later.write_inside),
-            read_beside: larger(self.read_beside, later.read_beside),
-            write_beside: larger(self.write_beside, later.write_beside),
-            write_5m: larger(self.write_5m, later.write_5m),
-            write_1h: larger(self.write_1h, later.write_1h),
-            miss: larger(self.miss, later.miss),
-            audio_input: larger(self.audio_input, later.audio_input),
-            image_input: larger(self.image_input, later.image_input),
-            reasoning: larger(self.reasoning, later.reasoning),
-            reasoning_at_top: larger(self.reasoning_at_top, later.reasoning_at_top),
-            citations: larger(self.citations, later.citations),
-            thoughts: larger(self.thoughts, later.thoughts),
-            tool_input: larger(self.tool_input, later.tool_input),
-            audio_output: larger(self.audio_output, later.audio_output),
-            image_output: larger(self.image_output, later.image_output),
-            web_searches: larger(self.web_searches, later.web_searches),
-            absurd: self.absurd || later.absurd,
+        let refused = self.absurd || later.absurd;
+        let resplit = if refused && (self.has_refused_input() || later.has_refused_input()) {
+            None
+        } else {
+            self.resplit(&later)
+        };
+        *self = if refused {
+            self.merged_by_what_is_sane(&later)
+        } else {
+            self.merged(&later, Option::max)
         };
         if let Some([input, read, write]) = resplit {
             self.input = Some(input);
@@ -253,6 +247,64 @@ impl Figures {
                 (self.write_5m, self.write_1h) = (later.write_5m, later.write_1h);
             }
         }
+    }
+
+    fn merged(
+        &self,
+        later: &Figures,
+        of: impl Fn(Option<u64>, Option<u64>) -> Option<u64>,
+    ) -> Figures {
+        Figures {
+            prompt: of(self.prompt, later.prompt),
+            input: of(self.input, later.input),
+            output: of(self.output, later.output),
+            total: of(self.total, later.total),
+            read_inside: of(self.read_inside, later.read_inside),
+            write_inside: of(self.write_inside, later.write_inside),
+            read_beside: of(self.read_beside, later.read_beside),
+            write_beside: of(self.write_beside, later.write_beside),
+            write_5m: of(self.write_5m, later.write_5m),
+            write_1h: of(self.write_1h, later.write_1h),
+            miss: of(self.miss, later.miss),
+            audio_input: of(self.audio_input, later.audio_input),
+            image_input: of(self.image_input, later.image_input),
+            reasoning: of(self.reasoning, later.reasoning),
+            reasoning_at_top: of(self.reasoning_at_top, later.reasoning_at_top),
+            citations: of(self.citations, later.citations),
+            thoughts: of(self.thoughts, later.thoughts),
+            tool_input: of(self.tool_input, later.tool_input),
+            audio_output: of(self.audio_output, later.audio_output),
+            image_output: of(self.image_output, later.image_output),
+            web_searches: of(self.web_searches, later.web_searches),
+            absurd: false,
+        }
+    }
+
+    /// A figure that was refused stands until a later report has a sane one in its place.
+    fn merged_by_what_is_sane(&self, later: &Figures) -> Figures {
+        let absurd = Cell::new(false);
+        let mut merged = self.merged(later, |before, after| {
+            let figure = match (before, after) {
+                (Some(REFUSED), Some(_)) | (_, Some(REFUSED)) => after,
+                _ => before.max(after),
+            };
+            absurd.set(absurd.get() || figure == Some(REFUSED));
+            figure
+        });
+        merged.absurd = absurd.get();
+        merged
+    }
+
+    /// Whether one of the classes that input is divided among was refused.
+    fn has_refused_input(&self) -> bool {
+        let classes = [
+            self.input,
+            self.read_beside,
+            self.write_beside,
+            self.write_5m,
+            self.write_1h,
+        ];
+        classes.contains(&Some(REFUSED))
     }
 
     /// What Anthropic's classes are, where a later report divides the same input among them anew: input, read, written.

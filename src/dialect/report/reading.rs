@@ -42,7 +42,8 @@ pub struct Reading {
     pub web_search_calls: u64,
     /// An error that the upstream reported inside a 200: its message, cut.
     pub failed: Option<String>,
-    /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`]: no report is believed.
+    /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`], and refused. Where no later report had a sane
+    /// one in its place, no report is believed: there is no `usage`.
     pub absurd: bool,
     /// Events too long to be read, which passed unread.
     pub skipped_events: u64,

@@ -67,8 +67,24 @@ pub(in crate::margin) struct Slots<'a> {
 #[derive(Default)]
 pub(in crate::margin) struct Replay {
     shares: HashMap<AccountId, HashMap<i64, Share>>,
+    /// What of a request was served over whole ones before each slot that was cut.
+    begun: HashMap<AccountId, HashMap<i64, Parts>>,
     slot_ms: i64,
 }
+
+/// Parts of a request, of [`WHOLE`].
+type Parts = u64;
+
+/// A request in parts.
+const WHOLE: Parts = 1 << 40;
+
+/// What shares that are no whole number have lost in rounding down.
+const ROUNDED: Parts = 1 << 16;
+
+/// What of a request has been served over whole ones, by the account whose limit cuts: the rows of a slot may hold few
+/// requests each, down to one, and what each of them is cut to must add up to whole requests all the same.
+#[derive(Clone, Default)]
+pub(in crate::margin) struct Carry(HashMap<AccountId, (i64, Parts)>);
 
 /// `served / whole` of a slot, less than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,8 +229,8 @@ impl Slots<'_> {
     /// Replays limits.
     pub(in crate::margin) fn replay(&self, caps: &[Cap]) -> Replay {
         let mut replay = Replay {
-            shares: HashMap::new(),
             slot_ms: self.slot_ms,
+            ..Replay::default()
         };
         for (account, slots) in &self.uses {
             for cap in caps {
@@ -231,6 +247,9 @@ impl Slots<'_> {
                         *tightest = share;
                     }
                 }
+            }
+            if let Some(shares) = replay.shares.get(account) {
+                replay.begun.insert(account.clone(), begun(slots, shares));
             }
         }
         replay
@@ -304,6 +323,20 @@ impl Slots<'_> {
     }
 }
 
+/// What of a request was served over whole ones before each slot that was cut.
+fn begun(slots: &[(i64, Use)], shares: &HashMap<i64, Share>) -> HashMap<i64, Parts> {
+    let mut before = 0;
+    let mut begun = HashMap::with_capacity(shares.len());
+    for (slot, used) in slots {
+        if let Some(share) = shares.get(slot) {
+            begun.insert(*slot, before);
+            let (_, parts) = share.of_requests(used.requests);
+            before = (before + parts) % WHOLE;
+        }
+    }
+    begun
+}
+
 /// What a window holds.
 #[derive(Default)]
 struct Running {
@@ -364,14 +397,31 @@ impl Share {
         let served = i128::from(count).saturating_mul(self.served) / self.whole.max(1);
         u64::try_from(served).unwrap_or(0)
     }
+
+    /// Whole requests, and the parts of one that are left.
+    fn of_requests(self, requests: u64) -> (u64, Parts) {
+        let whole = self.whole.max(1);
+        let served = i128::from(requests).saturating_mul(self.served);
+        let parts = (served % whole).saturating_mul(i128::from(WHOLE)) / whole;
+        (
+            u64::try_from(served / whole).unwrap_or(0),
+            Parts::try_from(parts).unwrap_or(0).min(WHOLE - 1),
+        )
+    }
 }
 
 impl Replay {
-    /// What the limits let through of a row, or the row as it is.
-    pub(in crate::margin) fn cut<'r>(&self, row: Cow<'r, RollupRow>) -> Cow<'r, RollupRow> {
-        let Some(share) = self.share(&row) else {
+    /// What the limits let through of a row, or the row as it is. Rows of one stretch of time share a `carry`.
+    pub(in crate::margin) fn cut<'r>(
+        &self,
+        row: Cow<'r, RollupRow>,
+        carry: &mut Carry,
+    ) -> Cow<'r, RollupRow> {
+        let Some((account, slot, share)) = self.share(&row) else {
             return row;
         };
+        let begun = || self.begun.get(account)?.get(&slot).copied();
+        let carried = carry.parts(account, slot, begun);
         let mut row = row.into_owned();
         row.sums.cost = CostByClass {
             input: share.of_money(row.sums.cost.input),
@@ -390,16 +440,25 @@ impl Replay {
             .sums
             .usage
             .zip(&Usage::default(), |count, _| share.of_count(count));
-        row.sums.retries = share.of_count(row.sums.retries);
-        let unpriced = u64::try_from(row.sums.unpriced_requests).unwrap_or(0);
-        row.sums.unpriced_requests = i64::try_from(share.of_count(unpriced)).unwrap_or(0);
-        let mut served = 0;
+        let (mut asked, mut served) = (0, 0);
         for (outcome, count) in Outcome::ALL.iter().zip(&mut row.sums.outcomes) {
             if *outcome != Outcome::Rejected {
-                *count = share.of_count(*count);
+                asked += *count;
+                let (whole, parts) = share.of_requests(*count);
+                *carried += parts;
+                *count = whole + *carried / WHOLE;
+                *carried %= WHOLE;
                 served += *count;
             }
         }
+        // As many of them as of the requests.
+        let of_requests = Share {
+            served: i128::from(served),
+            whole: i128::from(asked),
+        };
+        row.sums.retries = of_requests.of_count(row.sums.retries);
+        let unpriced = u64::try_from(row.sums.unpriced_requests).unwrap_or(0);
+        row.sums.unpriced_requests = i64::try_from(of_requests.of_count(unpriced)).unwrap_or(0);
         // What is not served is refused: it stays a request.
         for (outcome, count) in Outcome::ALL.iter().zip(&mut row.sums.outcomes) {
             if *outcome == Outcome::Rejected {
@@ -416,7 +475,8 @@ impl Replay {
         slots.keys().copied().filter(|slot| *slot >= since).min()
     }
 
-    fn share(&self, row: &RollupRow) -> Option<Share> {
+    /// The tightest share of a row, whose it is, and the slot.
+    fn share<'r>(&self, row: &'r RollupRow) -> Option<(&'r AccountId, i64, Share)> {
         if self.shares.is_empty() {
             return None;
         }
@@ -424,14 +484,38 @@ impl Replay {
         let slot = start - start.rem_euclid(self.slot_ms);
         row.lineage
             .iter()
-            .filter_map(|account| self.shares.get(account)?.get(&slot).copied())
-            .reduce(|tightest, share| {
-                if share.is_less_than(tightest) {
-                    share
+            .filter_map(|account| {
+                let share = self.shares.get(account)?.get(&slot).copied()?;
+                Some((account, slot, share))
+            })
+            .reduce(|tightest, other| {
+                if other.2.is_less_than(tightest.2) {
+                    other
                 } else {
                     tightest
                 }
             })
+    }
+}
+
+impl Carry {
+    /// Forgets what was carried: a new stretch of time is read.
+    pub(in crate::margin) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// What is carried within a slot of an account; at its begin it is what the slots before have left.
+    fn parts(
+        &mut self,
+        account: &AccountId,
+        slot: i64,
+        begun: impl FnOnce() -> Option<Parts>,
+    ) -> &mut Parts {
+        let carried = self.0.entry(account.clone()).or_insert((i64::MIN, 0));
+        if carried.0 != slot {
+            *carried = (slot, begun().unwrap_or(0) + ROUNDED);
+        }
+        &mut carried.1
     }
 }
 

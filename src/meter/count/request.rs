@@ -83,7 +83,9 @@ fn tally<'m>(
     let mut tally = Tally::new(tokenizer, model);
     match endpoint {
         Endpoint::ChatCompletions => chat::count(body, model, &mut tally),
-        Endpoint::Responses => chat::count_response(body, model, &mut tally),
+        Endpoint::Responses | Endpoint::CompactResponse => {
+            chat::count_response(body, model, &mut tally);
+        }
         Endpoint::Messages | Endpoint::CountTokens => claude::count(body, &mut tally),
         Endpoint::Completions => {
             count_texts(json::member(body, "prompt")?, &mut tally);

@@ -2,6 +2,7 @@
  *
  *   MISFORTUNE_CLOCK=FILE   the wall clock is off by the number of seconds that stands in FILE
  *   MISFORTUNE_SYNC_MS=N    a forced write takes N ms longer
+ *   MISFORTUNE_SYNC_FAILS=FILE  forced writes fail while FILE is there
  *   MISFORTUNE_DISK=DIR     files below DIR live on a disk that forgets: DIR.disk receives what was forced to it and
  *                           nothing else. To cut the power, kill the process and put DIR.disk in the place of DIR.
  *
@@ -159,6 +160,11 @@ static void sync_names(const char *path) {
 static int force(const char *name, int fd) {
   const char *slow = getenv("MISFORTUNE_SYNC_MS");
   if (slow) usleep((useconds_t)atoi(slow) * 1000);
+  const char *fails = getenv("MISFORTUNE_SYNC_FAILS");
+  if (fails && access(fails, F_OK) == 0) {
+    errno = EIO;
+    return -1;
+  }
   int result = real_sync(name, fd);
   if (result != 0 || !getenv("MISFORTUNE_DISK")) return result;
   char link_path[64], path[PATH_MAX] = {0};

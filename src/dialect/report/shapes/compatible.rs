@@ -218,6 +218,37 @@ fn absurd_figures_are_refused_and_said_so() {
 }
 
 #[test]
+fn a_sane_report_counts_that_comes_after_an_absurd_one() {
+    let chunk = |usage: &str| format!(r#"{{"choices":[],"usage":{usage}}}"#);
+    let chat = |usages: &[&str]| {
+        let chunks: Vec<String> = usages.iter().map(|usage| chunk(usage)).collect();
+        let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+        stream(Endpoint::ChatCompletions, &chunks, End::Complete)
+    };
+    let sane = r#"{"prompt_tokens":5,"completion_tokens":3}"#;
+    let negative = r#"{"prompt_tokens":5,"completion_tokens":-1}"#;
+    let huge = r#"{"prompt_tokens":5000000000,"completion_tokens":-3}"#;
+    for usages in [&[negative, sane][..], &[sane, huge, negative, sane]] {
+        let reading = chat(usages);
+        is(reading.usage.unwrap(), 5, 3, &[]);
+        assert!(reading.absurd && reading.usage_final, "it is still told");
+    }
+    // Nothing sane stands in its place.
+    let without_output = r#"{"prompt_tokens":5}"#;
+    let cached =
+        r#"{"prompt_tokens":5,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":-2}}"#;
+    for usages in [
+        &[sane, negative][..],
+        &[negative, without_output],
+        &[huge, negative],
+        &[cached, sane],
+    ] {
+        let reading = chat(usages);
+        assert!(reading.absurd && reading.usage.is_none(), "{usages:?}");
+    }
+}
+
+#[test]
 fn a_usage_without_figures_is_no_report() {
     for usage in [
         "null",
