@@ -6,10 +6,12 @@ mod leases;
 mod limits;
 mod lost_data;
 mod outage;
+mod recount;
 
 use std::collections::HashSet;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use super::*;
@@ -87,6 +89,10 @@ impl Server {
     }
 
     fn node(&self, ledger: &Arc<Ledger>, fail: QuotaFailure) -> Arc<RedisQuota> {
+        self.node_on(&Journal::of(ledger), fail)
+    }
+
+    fn node_on(&self, journal: &Arc<Journal>, fail: QuotaFailure) -> Arc<RedisQuota> {
         let settings = RedisSettings {
             redis: Redis {
                 urls: vec![Secret::new(format!("redis://127.0.0.1:{}", self.port))],
@@ -98,7 +104,7 @@ impl Server {
             fail,
             gateways: 2,
         };
-        let seeder = Arc::clone(ledger) as Arc<dyn Seeder>;
+        let seeder = Arc::clone(journal) as Arc<dyn Seeder>;
         let mut quota = RedisQuota::new(&settings, seeder).unwrap();
         quota.gather = Duration::from_millis(150);
         // Requests of these tests would rather wait for a tree that is new.
@@ -145,10 +151,66 @@ impl Ledger {
             .filter(|(_, past)| past.rule.counter.on() == on);
         of_measure.map(|(_, past)| past.units).sum()
     }
+
+    fn used(&self, roots: &HashSet<AccountId>, except: &HashSet<RequestId>) -> Past {
+        let entries = self.0.lock().unwrap();
+        let wanted = entries
+            .iter()
+            .filter(|(id, past)| roots.contains(&past.rule.root) && !except.contains(id));
+        let uses: Vec<Use> = wanted.map(|(_, past)| past.clone()).collect();
+        let rules = uses.iter().map(|past| Arc::clone(&past.rule)).collect();
+        Past { rules, uses }
+    }
 }
 
-impl Seeder for Ledger {
+/// One gateway's way to the ledger.
+#[derive(Default)]
+struct Journal {
+    ledger: Arc<Ledger>,
+    /// What has not reached the store yet.
+    spooled: Ledger,
+    store_is_away: AtomicBool,
+    /// How often it could not be flushed.
+    refused: AtomicUsize,
+    owed: Mutex<HashSet<AccountId>>,
+    left: Mutex<HashSet<AccountId>>,
+}
+
+impl Journal {
+    fn of(ledger: &Arc<Ledger>) -> Arc<Journal> {
+        Arc::new(Journal {
+            ledger: Arc::clone(ledger),
+            ..Journal::default()
+        })
+    }
+
+    /// The one that takes this one over: its gateway is gone.
+    fn heir(&self) -> Arc<Journal> {
+        self.flush().unwrap();
+        Arc::new(Journal {
+            ledger: Arc::clone(&self.ledger),
+            left: Mutex::new(self.owed().into_iter().chain(self.left()).collect()),
+            ..Journal::default()
+        })
+    }
+
+    fn owed(&self) -> Vec<AccountId> {
+        self.owed.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn left(&self) -> Vec<AccountId> {
+        self.left.lock().unwrap().iter().cloned().collect()
+    }
+}
+
+impl Seeder for Journal {
     fn flush(&self) -> Result<(), String> {
+        if self.store_is_away.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err("the store is away".to_owned());
+        }
+        let mut spooled = self.spooled.0.lock().unwrap();
+        self.ledger.0.lock().unwrap().append(&mut spooled);
         Ok(())
     }
 
@@ -157,13 +219,24 @@ impl Seeder for Ledger {
         roots: &HashSet<AccountId>,
         except: &HashSet<RequestId>,
     ) -> Result<Past, String> {
-        let entries = self.0.lock().unwrap();
-        let wanted = entries
-            .iter()
-            .filter(|(id, past)| roots.contains(&past.rule.root) && !except.contains(id));
-        let uses: Vec<Use> = wanted.map(|(_, past)| past.clone()).collect();
-        let rules = uses.iter().map(|past| Arc::clone(&past.rule)).collect();
-        Ok(Past { rules, uses })
+        Ok(self.ledger.used(roots, except))
+    }
+
+    fn owe(&self, root: &AccountId) {
+        self.owed.lock().unwrap().insert(root.clone());
+    }
+
+    fn paid(&self) {
+        self.owed.lock().unwrap().clear();
+    }
+
+    fn owed_by_the_dead(&self) -> Vec<AccountId> {
+        self.left()
+    }
+
+    fn given_up(&self, roots: &[AccountId]) {
+        let mut left = self.left.lock().unwrap();
+        left.retain(|root| !roots.contains(root));
     }
 }
 
@@ -226,4 +299,26 @@ async fn cost(node: &Arc<RedisQuota>, chain: &Chain) -> (i128, i128) {
         state.used / 1_000_000_000_000,
         state.reserved / 1_000_000_000_000,
     )
+}
+
+/// Lets a gateway go on beside the test, as its task does.
+fn running(node: &Arc<RedisQuota>) -> JoinSet<()> {
+    let node = Arc::clone(node);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        loop {
+            node.tick(now()).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    task
+}
+
+/// Waits until something is so.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "not yet: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

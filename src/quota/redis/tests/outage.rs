@@ -9,9 +9,10 @@ async fn closed_counters_that_hang_refuse_in_time_and_late_settlements_count_onc
     let Some(server) = Server::start().await else {
         return;
     };
-    let (ledger, chain) = (Arc::default(), budget(100));
-    let node = server.node(&ledger, QuotaFailure::Closed);
+    let (journal, chain) = (Journal::of(&Arc::default()), budget(100));
+    let node = server.node_on(&journal, QuotaFailure::Closed);
     let open = reserve(&node, &chain, &usd(10)).await.unwrap();
+    assert_eq!(journal.owed(), []);
     server.signal("STOP");
     let asked = Instant::now();
     assert_eq!(
@@ -32,9 +33,11 @@ async fn closed_counters_that_hang_refuse_in_time_and_late_settlements_count_onc
         Err(SettleError::AlreadyEnded)
     );
     assert_eq!(node.backlog(), (0, 1));
+    assert_eq!(journal.owed().first(), chain.root());
 
     server.signal("CONT");
     deliver(&node).await;
+    assert_eq!(journal.owed(), []);
     assert_eq!(cost(&node, &chain).await.0, 8);
 }
 
