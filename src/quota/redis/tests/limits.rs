@@ -1,6 +1,8 @@
 //! Limits that come and go, with several gateways.
 
 use super::*;
+use crate::quota::redis::past::built_arguments;
+use crate::quota::redis::rebuild::Step;
 
 #[tokio::test]
 async fn a_limit_that_comes_back_has_what_was_used_since_and_another_gateway_keeps_it_meanwhile() {
@@ -37,10 +39,47 @@ async fn a_limit_that_comes_back_has_what_was_used_since_and_another_gateway_kee
     );
     let found = [found.unwrap(), other.unwrap()].concat();
     assert_eq!(found, [Arc::clone(&limit)]);
-    let past = ledger
-        .used(&HashSet::from([root.clone()]), &HashSet::new())
-        .unwrap();
+    let past = ledger.used(&HashSet::from([root.clone()]), &HashSet::new());
     a.seed(&past, now()).await.unwrap();
     assert_eq!(cost(&b, &chain).await, (6, 0));
     assert_eq!(b.adopt(tree(&[&limit]), now()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn limits_are_not_taken_into_force_while_another_gateway_builds_their_tree() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::default(), budget(100));
+    let builder = server.node(&ledger, QuotaFailure::Closed);
+    let other = server.node(&ledger, QuotaFailure::Closed);
+    let root = chain.root().unwrap();
+    let limit = Arc::clone(chain.rules("gpt-4o").next().unwrap());
+    let tree = || HashMap::from([(root.clone(), vec![Arc::clone(&limit)])]);
+    let open = reserve(&builder, &chain, &usd(10)).await.unwrap();
+    let flushed: Result<String, _> = builder.link.command(&redis::cmd("FLUSHALL")).await;
+    flushed.unwrap();
+    // What this gateway has open is registered at the beginning.
+    let Ok(Step::Seed(epoch)) = builder.step(root).await else {
+        panic!("it is not this gateway's to build");
+    };
+    other.raise(root);
+    until("the other gateway has met the tree", || {
+        other.lock().epochs.get(root) == Some(&epoch)
+    })
+    .await;
+
+    let adopting = other.adopt(tree(), now());
+    tokio::pin!(adopting);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut adopting).await;
+    assert!(early.is_err(), "{early:?}");
+    builder.phase(root, &epoch, "reading").await.unwrap();
+    let built = built_arguments(&epoch, now().as_millisecond(), [&limit].into_iter());
+    builder.call(root, &SCRIPTS.built, &built).await.unwrap();
+    builder.phase(root, &epoch, "ready").await.unwrap();
+    assert_eq!(adopting.await.unwrap(), []);
+    // Begun anew earlier, the counter would lack what the builder holds.
+    assert_eq!(cost(&other, &chain).await, (0, 10));
+    builder.settle(open, &usd(9), now()).await.unwrap();
+    assert_eq!(cost(&other, &chain).await, (9, 0));
 }

@@ -110,3 +110,75 @@ async fn while_counters_are_built_again_requests_wait_no_longer_than_a_call_may_
     assert!(admitted.is_ok(), "{admitted:?}");
     assert_eq!(cost(&closed, &chain).await.0, 20);
 }
+
+#[tokio::test]
+async fn entries_on_their_way_are_in_the_ledger_before_another_gateway_builds_the_counters() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::new(Ledger::default()), budget(100));
+    let journal = Journal::of(&ledger);
+    let one = server.node_on(&journal, QuotaFailure::Closed);
+    let mut two = Arc::into_inner(server.node(&ledger, QuotaFailure::Closed)).unwrap();
+    // Time for the first gateway to notice.
+    two.gather = Duration::from_secs(2);
+    let two = Arc::new(two);
+    let root = chain.root().unwrap();
+    one.tick(now()).await;
+    let id = reserve(&one, &chain, &usd(20)).await.unwrap();
+    journal.spooled.write(id, &chain, &usd(15), now());
+    one.settle(id, &usd(15), now()).await.unwrap();
+
+    let flushed: Result<String, _> = one.link.command(&redis::cmd("FLUSHALL")).await;
+    flushed.unwrap();
+    two.meet_store(now()).await;
+    let building = tokio::spawn({
+        let (two, root) = (Arc::clone(&two), root.clone());
+        async move { two.raise_all([root]).await }
+    });
+    until("the second gateway builds", || two.rising().is_building).await;
+    one.tick(now()).await;
+    building.await.unwrap();
+    assert_eq!(cost(&two, &chain).await, (15, 0));
+}
+
+#[tokio::test]
+async fn counters_are_not_built_without_entries_that_cannot_reach_the_ledger_yet() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::new(Ledger::default()), budget(100));
+    let journal = Journal::of(&ledger);
+    let mut node = Arc::into_inner(server.node_on(&journal, QuotaFailure::Closed)).unwrap();
+    node.wait = Duration::from_millis(400);
+    let node = Arc::new(node);
+    node.tick(now()).await;
+    let id = reserve(&node, &chain, &usd(20)).await.unwrap();
+    journal.spooled.write(id, &chain, &usd(15), now());
+    node.settle(id, &usd(15), now()).await.unwrap();
+
+    journal.store_is_away.store(true, Ordering::SeqCst);
+    let flushed: Result<String, _> = node.link.command(&redis::cmd("FLUSHALL")).await;
+    flushed.unwrap();
+    // It notices at a tick, which cannot flush, and neither can the rebuild.
+    let _running = running(&node);
+    until("a rebuild has failed", || {
+        journal.refused.load(Ordering::SeqCst) >= 2
+    })
+    .await;
+    let refused = reserve(&node, &chain, &usd(1)).await;
+    assert_eq!(refused, Err(ReserveError::Unavailable));
+
+    journal.store_is_away.store(false, Ordering::SeqCst);
+    let began = Instant::now();
+    let admitted = loop {
+        match reserve(&node, &chain, &usd(1)).await {
+            Err(ReserveError::Unavailable) if began.elapsed() < Duration::from_secs(20) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => break answer,
+        }
+    };
+    assert!(admitted.is_ok(), "{admitted:?}");
+    assert_eq!(cost(&node, &chain).await, (15, 1));
+}
