@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::quota::redis::rebuild::Step;
 
 #[tokio::test]
 async fn lost_data_is_built_again_and_every_request_counts_once() {
@@ -180,5 +181,33 @@ async fn counters_are_not_built_without_entries_that_cannot_reach_the_ledger_yet
         }
     };
     assert!(admitted.is_ok(), "{admitted:?}");
+    assert_eq!(cost(&node, &chain).await, (15, 1));
+}
+
+#[tokio::test]
+async fn while_counters_are_built_a_look_at_them_shows_what_they_last_held() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let (ledger, chain) = (Arc::new(Ledger::default()), budget(100));
+    let mut node = Arc::into_inner(server.node(&ledger, QuotaFailure::Closed)).unwrap();
+    node.wait = Duration::from_millis(400);
+    let node = Arc::new(node);
+    let builder = server.node(&ledger, QuotaFailure::Closed);
+    let root = chain.root().unwrap();
+    let id = reserve(&node, &chain, &usd(20)).await.unwrap();
+    node.settle(id, &usd(15), now()).await.unwrap();
+    reserve(&node, &chain, &usd(1)).await.unwrap();
+
+    let flushed: Result<String, _> = node.link.command(&redis::cmd("FLUSHALL")).await;
+    flushed.unwrap();
+    let Ok(Step::Seed(epoch)) = builder.step(root).await else {
+        panic!("it is not this gateway's to build");
+    };
+    node.raise(root);
+    until("the gateway has met the tree", || {
+        node.lock().epochs.get(root) == Some(&epoch)
+    })
+    .await;
     assert_eq!(cost(&node, &chain).await, (15, 1));
 }
