@@ -261,6 +261,11 @@ impl Ledger {
         noted(self.shared.journal.owed.owe(tree));
     }
 
+    /// As if a process that is gone had noted this tree.
+    pub fn leave(&self, tree: &AccountId) {
+        noted(self.shared.journal.owed.leave(tree));
+    }
+
     /// Shared counters lack nothing of this process any more.
     pub fn paid(&self) {
         noted(self.shared.journal.owed.paid());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{ACME, CHAT, Gateway, Redis, Reply, Upstream, chat_answer, config};
+use crate::support::{ACME, Body, CHAT, Gateway, Redis, Reply, Upstream, chat_answer, config};
 
 const LIMIT: &str = "[[accounts.limits]]\non = \"requests\"\nmax = 10\nper = \"month\"\n";
 
@@ -15,8 +15,16 @@ async fn gateway(upstream: &Upstream, redis: &Redis) -> Gateway {
     Gateway::start(&config(upstream, &format!("{quota}{ACME}{LIMIT}"))).await
 }
 
+/// Answers, but what has a `user`.
 async fn upstream() -> Upstream {
-    Upstream::start(|_| Reply::json(200, chat_answer(5, 3))).await
+    Upstream::start(|asked| match asked.json()["user"].is_string() {
+        true => Reply {
+            body: Body::Silence,
+            ..Reply::json(200, "")
+        },
+        false => Reply::json(200, chat_answer(5, 3)),
+    })
+    .await
 }
 
 /// Asks so many times; the statuses.
@@ -116,4 +124,28 @@ async fn what_a_killed_gateway_owed_redis_is_counted_once_redis_is_back() {
     redis.go_on();
     used(&gateway, 7).await;
     assert_eq!(ask(&gateway, 4).await, [200, 200, 200, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_had_open_counts_though_the_next_one_stops_before_redis_is_back() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = upstream().await;
+    let mut gateway = gateway(&upstream, &redis).await;
+    assert_eq!(ask(&gateway, 1).await, [200]);
+    let (client, body) = (gateway.client(), CHAT.replacen('{', "{\"user\":\"me\",", 1));
+    let asking = tokio::spawn(async move { client.start("/v1/chat/completions", body, &[]).await });
+    let began = Instant::now();
+    while upstream.asked().len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is not asked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    redis.hang();
+    gateway.kill_and_restart().await;
+    assert!(asking.await.unwrap().is_err());
+    gateway.stop().await;
+    redis.go_on();
+    gateway.restart().await;
+    used(&gateway, 2).await;
 }

@@ -65,6 +65,14 @@ impl Owed {
         self.trees().left.iter().cloned().collect()
     }
 
+    /// What nobody can pay of a tree, as is known now.
+    pub(in crate::ledger) fn leave(&self, tree: &AccountId) -> io::Result<()> {
+        let mut trees = self.trees();
+        self.write(&mut trees, tree)?;
+        trees.left.insert(tree.clone());
+        Ok(())
+    }
+
     /// These trees' counters are being built anew, whatever becomes of this process.
     pub(in crate::ledger) fn given_up(&self, given_up: &[AccountId]) -> io::Result<()> {
         let mut trees = self.trees();
@@ -81,14 +89,10 @@ impl Owed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut trees = self.trees();
         // What a loss of power damaged is no tree's name, and no harm.
         let text = String::from_utf8_lossy(&bytes);
-        for tree in text.lines().map(AccountId::from) {
-            self.write(&mut trees, &tree)?;
-            trees.left.insert(tree);
-        }
-        Ok(())
+        text.lines()
+            .try_for_each(|tree| self.leave(&AccountId::from(tree)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
