@@ -44,6 +44,8 @@ pub use journal::{Fsync, JournalError, Recovery};
 use store::{Store, StoreError};
 use writer::Queue;
 
+use crate::ids::AccountId;
+
 /// How a ledger works.
 #[derive(Clone)]
 pub struct Settings {
@@ -150,8 +152,14 @@ impl Ledger {
         let mut waiting = Vec::new();
         let (found, others) = journal::abandoned(&settings.journal).map_err(unusable)?;
         recovery.others = others;
+        let limits = journal::Limits {
+            segment_bytes: settings.segment_bytes,
+            total_bytes: settings.spool_bytes_max,
+        };
+        // Before the others are taken over: what their processes owed passes to this one's file.
+        let journal = Journal::create(&settings.journal, settings.fsync, limits)?;
         for abandoned in found {
-            match abandoned.recover(&intake) {
+            match abandoned.recover(&intake, &journal.owed) {
                 Ok(found) => recovery += found,
                 Err(StoreError::Unavailable(reason)) => {
                     tracing::warn!(
@@ -161,14 +169,12 @@ impl Ledger {
                     recovery.waiting += 1;
                     waiting.push(abandoned);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    journal.remove_if_done();
+                    return Err(error.into());
+                }
             }
         }
-        let limits = journal::Limits {
-            segment_bytes: settings.segment_bytes,
-            total_bytes: settings.spool_bytes_max,
-        };
-        let journal = Journal::create(&settings.journal, settings.fsync, limits)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(settings.queue_entries_max, journal.end()),
             settings,
@@ -249,6 +255,32 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes for the next process that shared counters of a tree begin to lack what this one has to tell them: should it end
+    /// before, they are built anew. Waits for the disk the first time.
+    pub fn owe(&self, tree: &AccountId) {
+        noted(self.shared.journal.owed.owe(tree));
+    }
+
+    /// As if a process that is gone had noted this tree.
+    pub fn leave(&self, tree: &AccountId) {
+        noted(self.shared.journal.owed.leave(tree));
+    }
+
+    /// Shared counters lack nothing of this process any more.
+    pub fn paid(&self) {
+        noted(self.shared.journal.owed.paid());
+    }
+
+    /// Trees of which processes that are gone had something to tell.
+    pub fn owed_by_the_dead(&self) -> Vec<AccountId> {
+        self.shared.journal.owed.left()
+    }
+
+    /// These trees' shared counters are being built anew.
+    pub fn given_up(&self, trees: &[AccountId]) {
+        noted(self.shared.journal.owed.given_up(trees));
+    }
+
     /// Requests that were begun and not closed.
     pub fn open_requests(&self) -> usize {
         self.shared.journal.open_requests()
@@ -277,6 +309,12 @@ impl Ledger {
             self.shared.journal.remove_if_done();
         }
         flushed
+    }
+}
+
+fn noted(written: std::io::Result<()>) {
+    if let Err(error) = written {
+        tracing::error!(%error, "the journal's directory does not take a note of what shared counters are owed");
     }
 }
 

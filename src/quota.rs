@@ -109,7 +109,7 @@ impl Quota {
     pub fn owed(&self) -> usize {
         match &self.keeper {
             Keeper::Memory(_) => 0,
-            Keeper::Redis(redis) => redis.backlog().1,
+            Keeper::Redis(redis) => redis.owed(),
         }
     }
 

@@ -51,6 +51,6 @@ async fn serve(config: Config, path: Option<PathBuf>) -> Result<(), Failure> {
     if stopped {
         Ok(())
     } else {
-        Err(Failure("stopped before every request was finished; what was open is booked as interrupted at the next start".into()))
+        Err(Failure("stopped before everything was finished, as the log says; requests that were open are booked as interrupted at the next start".into()))
     }
 }

@@ -57,4 +57,27 @@ impl Seeder for LedgerSeeder {
             .map_err(|error| error.to_string())?;
         Ok(Past { rules, uses })
     }
+
+    fn owe(&self, root: &AccountId) {
+        if let Some(gateway) = self.gateway() {
+            gateway.ledger.owe(root);
+        }
+    }
+
+    fn paid(&self) {
+        if let Some(gateway) = self.gateway() {
+            gateway.ledger.paid();
+        }
+    }
+
+    fn owed_by_the_dead(&self) -> Vec<AccountId> {
+        let gateway = self.gateway();
+        gateway.map_or_else(Vec::new, |gateway| gateway.ledger.owed_by_the_dead())
+    }
+
+    fn given_up(&self, roots: &[AccountId]) {
+        if let Some(gateway) = self.gateway() {
+            gateway.ledger.given_up(roots);
+        }
+    }
 }

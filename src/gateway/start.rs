@@ -337,7 +337,7 @@ impl Running {
         if owed > 0 {
             tracing::error!(
                 settlements = owed,
-                "shared counters were not told of what these requests used: let them be built anew (delete Redis's data) before budgets are relied on"
+                "shared counters were not told of what these requests used: the next gateway on this journal has them built anew from the ledger, until then budgets can be passed by it"
             );
         }
         let settled = settled && told && owed == 0;

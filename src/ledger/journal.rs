@@ -15,6 +15,7 @@
 //! a start after a crash re-reads seconds, not gigabytes.
 
 mod adopt;
+mod owed;
 mod pen;
 mod read;
 mod segment;
@@ -30,6 +31,7 @@ use super::entry::Entry;
 
 pub use adopt::Recovery;
 pub(super) use adopt::{Abandoned, abandoned};
+use owed::Owed;
 use pen::{Open, Pen};
 pub(super) use read::{Closed, closed_entries};
 use segment::{RecordKind, Salt, Segment};
@@ -107,6 +109,8 @@ pub(super) struct Journal {
     synced: Mutex<u64>,
     /// Whether a record could not be written, and no request has begun since.
     failing: AtomicBool,
+    /// What this process owes to shared counters.
+    pub(super) owed: Owed,
 }
 
 /// A close that the journal did not take.
@@ -143,6 +147,7 @@ impl Journal {
             adopt::sync_directory(parent).map_err(failed)?;
         }
         Ok(Journal {
+            owed: Owed::new(&directory, fsync != Fsync::Never),
             directory,
             _lock: lock,
             salt,
@@ -441,10 +446,12 @@ impl Journal {
         pen.finished_bytes + pen.segment.end()
     }
 
-    /// Deletes the whole file set if nothing in it is needed: the end of an orderly process.
+    /// Deletes the whole file set if nothing in it is needed: the end of an orderly process. What is owed is needed by the
+    /// next.
     pub(super) fn remove_if_done(&self) -> bool {
         let mut pen = self.pen();
-        pen.removed = pen.is_done() && adopt::remove(&self.directory).is_ok();
+        pen.removed =
+            pen.is_done() && self.owed.is_empty() && adopt::remove(&self.directory).is_ok();
         pen.removed
     }
 

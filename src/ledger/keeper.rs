@@ -72,17 +72,19 @@ fn adopt(shared: &Shared, waiting: &mut Vec<Abandoned>) {
         Ok((found, _)) => waiting.extend(found),
         Err(error) => tracing::warn!(%error, "the journals of other processes cannot be listed"),
     }
-    waiting.retain(|abandoned| match abandoned.recover(&shared.intake) {
-        Ok(recovery) => {
-            tracing::info!(?recovery, "took over the journal of a dead process");
-            false
-        }
-        Err(error) => {
-            // It is tried again every few seconds: the writer says when the store has gone away.
-            if shared.queue.store_is_there() {
-                tracing::warn!(%error, "the journal of a dead process must wait");
+    waiting.retain(
+        |abandoned| match abandoned.recover(&shared.intake, &shared.journal.owed) {
+            Ok(recovery) => {
+                tracing::info!(?recovery, "took over the journal of a dead process");
+                false
             }
-            true
-        }
-    });
+            Err(error) => {
+                // It is tried again every few seconds: the writer says when the store has gone away.
+                if shared.queue.store_is_there() {
+                    tracing::warn!(%error, "the journal of a dead process must wait");
+                }
+                true
+            }
+        },
+    );
 }

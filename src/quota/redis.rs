@@ -14,7 +14,8 @@
 //! with an append-only file.
 //!
 //! **When Redis is away**, requests are refused (`fail = "closed"`), or held to this gateway's share of what was left when
-//! Redis was last heard of (`fail = "open"`), and booked when it is back.
+//! Redis was last heard of (`fail = "open"`), and booked when it is back. Of a gateway that ends before, the trees to which it
+//! owes something are known to whoever takes its journal over, who has their counters built again (see `recount`).
 
 mod delivery;
 mod lease;
@@ -23,6 +24,7 @@ mod node;
 mod outage;
 mod past;
 mod rebuild;
+mod recount;
 mod registration;
 mod script;
 #[cfg(test)]

@@ -193,6 +193,16 @@ impl Seeder for NoLedger {
     fn used(&self, _: &HashSet<AccountId>, _: &HashSet<RequestId>) -> Result<Past, String> {
         Ok(Past::default())
     }
+
+    fn owe(&self, _: &AccountId) {}
+
+    fn paid(&self) {}
+
+    fn owed_by_the_dead(&self) -> Vec<AccountId> {
+        Vec::new()
+    }
+
+    fn given_up(&self, _: &[AccountId]) {}
 }
 
 fn leaves(accounts: usize) -> Vec<Chain> {

@@ -109,6 +109,18 @@ impl Cluster {
         entries
     }
 
+    /// Waits until counters that are built anew have what the entries say.
+    async fn counted(&self, entries: &[Value]) {
+        let spent: Money = entries.iter().map(cost).sum();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for gateway in 0..GATEWAYS {
+            while Money::parse(self.limit(gateway).await.0.as_str().unwrap()) != Ok(spent) {
+                assert!(Instant::now() < deadline, "gateway {gateway}: not {spent}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
     /// Counters, entries and the rollups of the reports say the same; how much.
     async fn agree(&self, entries: &[Value]) -> Money {
         let spent: Money = entries.iter().map(cost).sum();
@@ -346,7 +358,7 @@ async fn killed_gateways_a_lost_redis_and_a_stopped_postgres_lose_nothing_and_do
         let clients = load(&cluster, &seen);
         // The moment is random on purpose: the rule must hold at every one.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(300..900))).await;
-        let what = match round % 3 {
+        let what = match round % 4 {
             0 => {
                 let victim = fastrand::usize(0..GATEWAYS);
                 cluster.gateways[victim].kill().await;
@@ -358,6 +370,16 @@ async fn killed_gateways_a_lost_redis_and_a_stopped_postgres_lose_nothing_and_do
                 cluster.redis.restart();
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 "Redis lost its data"
+            }
+            2 => {
+                let victim = fastrand::usize(0..GATEWAYS);
+                cluster.redis.hang();
+                // What is open ends meanwhile, and is owed.
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(100..900))).await;
+                cluster.gateways[victim].kill().await;
+                cluster.gateways[victim].restart().await;
+                cluster.redis.go_on();
+                "a gateway was killed while Redis was away"
             }
             _ => {
                 let before = seen.answered.load(Ordering::Relaxed);
@@ -378,6 +400,7 @@ async fn killed_gateways_a_lost_redis_and_a_stopped_postgres_lose_nothing_and_do
         clients.join_all().await;
         cluster.at_rest().await;
         let entries = cluster.entries();
+        cluster.counted(&entries).await;
         let spent = cluster.agree(&entries).await;
         let ids: HashSet<&str> = entries
             .iter()

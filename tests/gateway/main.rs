@@ -25,6 +25,7 @@ mod disconnects;
 mod faces;
 mod faults;
 mod floods;
+mod outages;
 mod passthrough;
 mod power;
 mod recordings;

@@ -221,14 +221,21 @@ async fn a_reload_says_which_settings_wait_for_the_next_start() {
     );
 }
 
-/// What the first limit of an account has used, in tokens.
-async fn used(gateway: &Gateway, account: &str) -> String {
-    let page = gateway
-        .admin_page(&format!("/api/v1/limits?account={account}"))
-        .await;
-    let limits = page["items"].as_array().unwrap();
-    let own = limits.iter().find(|limit| limit["account"] == account);
-    own.unwrap_or_else(|| panic!("{page}"))["used"].to_string()
+/// Waits until the first limit of an account has used so many tokens: shared counters are told after the answer.
+async fn uses(gateway: &Gateway, account: &str, expected: u64, what: &str) {
+    let path = format!("/api/v1/limits?account={account}");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let page = gateway.admin_page(&path).await;
+        let limits = page["items"].as_array().unwrap();
+        let own = limits.iter().find(|limit| limit["account"] == account);
+        if own.is_some_and(|own| own["used"] == expected) {
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        assert!(now < deadline, "{what}: not {expected}: {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,8 +258,36 @@ async fn shared_counters_know_what_was_used_of_a_limit_that_changed_while_no_gat
         gateway.restart().await;
         let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(used(&gateway, "acme").await, expected.to_string(), "{per}");
+        uses(&gateway, "acme", expected, per).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_another_gateways_file_lacked_is_filled_also_where_a_reload_brings_nothing_new()
+ {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = Upstream::start(|_| Reply::json(200, chat_answer(60, 40))).await;
+    let store = tempfile::tempdir().unwrap();
+    let text = |limits: &str| {
+        let shared = format!(
+            "[store]\nurl = \"sqlite:{}/weir.db\"\n[quota]\nurl = \"{}\"\n",
+            store.path().display(),
+            redis.url()
+        );
+        config(&upstream, &format!("{shared}\n{ACME}\n{limits}"))
+    };
+    let tokens = "[[accounts.limits]]\non = \"tokens\"\nmax = 1000000\nper = \"month\"\n";
+    let requests = "[[accounts.limits]]\non = \"requests\"\nmax = 1000\nper = \"month\"\n";
+    let gateway = Gateway::start(&text(&[tokens, requests].concat())).await;
+    let answer = gateway.client().post("/v1/chat/completions", CHAT).await;
+    assert_eq!(answer.status, 200);
+    // To this one the first limit is gone.
+    let _other = Gateway::start(&text(requests)).await;
+    gateway.rewrite(&text(tokens));
+    reloads(&gateway, "accepted", 1.0).await;
+    uses(&gateway, "acme", 100, "taken up again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,7 +316,7 @@ async fn an_account_that_moves_below_another_takes_what_it_used_with_it() {
             assert_eq!(answer.status, 200);
             gateway.rewrite(text);
             reloads(&gateway, "accepted", (reloaded + 1) as f64).await;
-            assert_eq!(used(&gateway, "acme").await, before.to_string(), "{quota}");
+            uses(&gateway, "acme", before, &quota).await;
         }
     }
 }

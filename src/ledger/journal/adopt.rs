@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::read;
+use super::{owed, owed::Owed, read};
 use crate::ledger::entry::{Entry, Outcome};
 use crate::ledger::intake::Intake;
 use crate::ledger::store::StoreError;
@@ -49,6 +49,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
     for number in super::segment::list(directory)? {
         std::fs::remove_file(super::segment::path(directory, number))?;
     }
+    owed::remove(directory)?;
     std::fs::remove_file(directory.join(LOCK))?;
     std::fs::remove_dir(directory)
 }
@@ -133,12 +134,16 @@ fn is_being_born(directory: &Path) -> bool {
 }
 
 impl Abandoned {
-    /// Gives everything in it to the store and deletes it; what is not ours is left where it is, under a name that says so.
-    /// May be repeated after a failure: the store knows ids.
+    /// Gives everything in it to the store, what its process owed to `heir`, and deletes it; what is not ours is left where
+    /// it is, under a name that says so. May be repeated after a failure: the store knows ids.
     ///
     /// # Errors
     /// The store's; a journal that cannot be read is reported as [`StoreError::Unavailable`] too: it stays where it is.
-    pub(in crate::ledger) fn recover(&self, intake: &Intake) -> Result<Recovery, StoreError> {
+    pub(in crate::ledger) fn recover(
+        &self,
+        intake: &Intake,
+        heir: &Owed,
+    ) -> Result<Recovery, StoreError> {
         let unreadable = |error: io::Error| {
             StoreError::Unavailable(format!("{}: {error}", self.directory.display()))
         };
@@ -179,6 +184,8 @@ impl Abandoned {
             recovery.interrupted += intake.recover(&batch)?;
         }
         intake.store().make_durable()?;
+        // After the entries: counters that are built anew find all of them.
+        heir.take_over(&self.directory).map_err(unreadable)?;
         if survey.is_foreign {
             let mut aside = self.directory.clone().into_os_string();
             aside.push(FOREIGN);

@@ -41,19 +41,38 @@ impl RedisQuota {
         now: Timestamp,
     ) -> Result<Vec<Crossing>, SettleError> {
         let quota = Arc::clone(self);
+        // Redis may not have met it: until it has, this gateway is not done with the outage.
+        let is_stranger = usize::from(owed.open.epoch.is_none());
+        self.lock().telling += is_stranger;
         let delivery = tokio::spawn(async move {
-            match quota.try_deliver(&owed, true, now).await {
+            let delivered = match quota.try_deliver(&owed, true, now).await {
                 Ok(crossings) => crossings.ok_or(SettleError::AlreadyEnded),
                 Err(_) => {
-                    let mut node = quota.lock();
-                    if node.owed.len() < Self::OWED_MAX {
-                        node.owed.push_back(owed);
-                    }
+                    quota.keep_owed(owed);
                     Ok(Vec::new())
                 }
-            }
+            };
+            quota.lock().telling -= is_stranger;
+            delivered
         });
         delivery.await.unwrap_or(Ok(Vec::new()))
+    }
+
+    fn keep_owed(&self, owed: Owed) {
+        let root = owed.open.root.clone();
+        // A release that Redis never hears of is made by its lease.
+        let charges = owed.actual.is_some();
+        {
+            let mut node = self.lock();
+            if node.owed.len() < Self::OWED_MAX {
+                node.owed.push_back(owed);
+            } else if charges {
+                *node.uncounted.entry(root.clone()).or_default() += 1;
+            }
+        }
+        if charges {
+            self.seeder.owe(&root);
+        }
     }
 
     /// As [`crate::quota::Quota::settle_for_dead`]. Redis tells by the request's id whether it was settled before.
@@ -114,13 +133,15 @@ impl RedisQuota {
     ) -> Result<Option<Vec<Crossing>>, TreeError> {
         let (open, root) = (&owed.open, &owed.open.root);
         let known = self.lock().epochs.get(root).cloned();
-        let Some(mut epoch) = open.epoch.clone().or(known) else {
-            // This gateway never heard of the tree in Redis: the rebuild finds the entry in the ledger.
-            return Ok(Some(Vec::new()));
-        };
         if open.epoch.is_none() && owed.actual.is_none() {
             return Ok(Some(Vec::new()));
         }
+        let Some(mut epoch) = open.epoch.clone().or(known) else {
+            // This gateway never heard of the tree in Redis, and cannot tell whether its counters are older than the request or
+            // were built with its entry.
+            *self.lock().uncounted.entry(root.clone()).or_default() += 1;
+            return Ok(Some(Vec::new()));
+        };
         let mut is_booked = open.epoch.is_some();
         // Each turn but the last finds that the data was lost meanwhile: a few are enough.
         for _ in 0..4 {

@@ -26,6 +26,7 @@ impl RedisQuota {
     pub async fn start(self: &Arc<Self>, roots: Vec<AccountId>, now: Timestamp) {
         self.advance(now);
         self.meet_store(now).await;
+        self.recount().await;
         let quota = Arc::clone(self);
         let rising = tokio::spawn(async move { quota.raise_all(roots).await });
         // What is not there by then goes on by itself.
@@ -44,6 +45,8 @@ impl RedisQuota {
         let latest_ms = self.advance(now);
         if self.meet_store(now).await {
             self.flush().await;
+            // What failed, failed with the Redis of before: others give a gateway a second to register its requests.
+            self.rising().forget_failed();
             // First the requests that are open, then whatever else this gateway has met.
             let met: Vec<AccountId> = self.lock().epochs.keys().cloned().collect();
             let mut roots: Vec<AccountId> = self.open_by_root(latest_ms).into_keys().collect();
@@ -64,10 +67,14 @@ impl RedisQuota {
         }
         while trees.join_next().await.is_some() {}
         self.deliver_owed(now).await;
+        self.recount().await;
         let node = self.lock();
-        if node.owed.is_empty() && !node.open.values().any(|open| open.shared_locally) {
+        let is_told = node.owed.is_empty() && node.uncounted.is_empty() && node.telling == 0;
+        if is_told && !node.open.values().any(|open| open.shared_locally) {
             // All that was admitted while Redis was away is booked there now.
             self.share.clear();
+            // Under the lock: what is owed from now on is noted after it is on the list.
+            self.seeder.paid();
         }
     }
 
@@ -92,16 +99,18 @@ impl RedisQuota {
         }
     }
 
-    /// Redis has lost its data: whoever builds the counters again is to find in the ledger what has ended here.
-    async fn flush(&self) {
+    /// Redis has lost its data: whoever builds the counters again is to find in the ledger what has ended here. Whether it
+    /// will.
+    pub(super) async fn flush(&self) -> bool {
         let seeder = Arc::clone(&self.seeder);
         let flushed = tokio::task::spawn_blocking(move || seeder.flush()).await;
-        if let Ok(Err(reason)) = flushed {
+        if let Ok(Err(reason)) = &flushed {
             tracing::warn!(
                 reason,
                 "counters that are built again now lack entries of this gateway which have not reached the store"
             );
         }
+        matches!(flushed, Ok(Ok(())))
     }
 
     async fn renew(

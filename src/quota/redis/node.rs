@@ -20,6 +20,10 @@ pub(super) struct Node {
     pub(super) epochs: HashMap<AccountId, Arc<str>>,
     /// Settlements that Redis has not taken yet.
     pub(super) owed: VecDeque<Owed>,
+    /// Settlements under way of requests that Redis may not have met yet.
+    pub(super) telling: usize,
+    /// Settlements that Redis cannot take one by one, by the tree that is to be built anew for them.
+    pub(super) uncounted: HashMap<AccountId, usize>,
     /// What Redis last said of each counter.
     pub(super) last: HashMap<Arc<CounterId>, Last>,
     /// The generation of limits from which on new ones settle here.

@@ -23,6 +23,7 @@ impl RedisQuota {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<(), ReserveError> {
+        let tree = root.clone();
         let mut node = self.lock();
         let mut shares: Vec<Bound> = bounds
             .iter()
@@ -42,6 +43,9 @@ impl RedisQuota {
             shared_locally: true,
         };
         node.open.insert(id, open);
+        drop(node);
+        // Redis knows nothing of it: should this gateway die, its cost is in the ledger only.
+        self.seeder.owe(&tree);
         Ok(())
     }
 

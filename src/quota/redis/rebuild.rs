@@ -19,7 +19,7 @@ use crate::quota::chain::Rule;
 
 /// Where the counters of trees are read when Redis does not have them: the ledger.
 ///
-/// Both methods block and are called on threads made for it.
+/// [`Seeder::flush`] and [`Seeder::used`] block and are called on threads made for it.
 pub trait Seeder: Send + Sync {
     /// Brings this gateway's closed entries into the store.
     ///
@@ -34,6 +34,19 @@ pub trait Seeder: Send + Sync {
     /// A text for the operator when the ledger cannot be read; the rebuild is then tried again.
     fn used(&self, roots: &HashSet<AccountId>, except: &HashSet<RequestId>)
     -> Result<Past, String>;
+
+    /// Keeps a tree's name for whoever takes over from this gateway, should it end before [`Seeder::paid`]: its counters
+    /// lack something that only this gateway knows.
+    fn owe(&self, root: &AccountId);
+
+    /// No tree's counters lack anything of this gateway.
+    fn paid(&self);
+
+    /// Trees whose counters lack something of gateways that are gone.
+    fn owed_by_the_dead(&self) -> Vec<AccountId>;
+
+    /// These trees' counters are no more: they will be read from the ledger.
+    fn given_up(&self, roots: &[AccountId]);
 }
 
 /// What the ledger knows of some limits.
@@ -51,7 +64,13 @@ pub(super) struct Rising {
     trees: HashMap<AccountId, Rise>,
     /// Trees that are this gateway's to build, from their next common reading of the ledger.
     wanted: Vec<Wanted>,
-    is_building: bool,
+    pub(super) is_building: bool,
+}
+
+impl Rising {
+    pub(super) fn forget_failed(&mut self) {
+        self.trees.retain(|_, rise| matches!(rise, Rise::Working));
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +88,8 @@ struct Wanted {
 }
 
 /// What Redis says of a tree.
-enum Step {
+#[derive(Debug)]
+pub(super) enum Step {
     Ready,
     /// Another gateway builds it.
     Wait,
@@ -210,7 +230,7 @@ impl RedisQuota {
     }
 
     /// Learns how the tree stands, and registers this gateway's requests there.
-    async fn step(self: &Arc<Self>, root: &AccountId) -> Result<Step, TreeError> {
+    pub(super) async fn step(self: &Arc<Self>, root: &AccountId) -> Result<Step, TreeError> {
         let now = self.latest();
         let fresh = format!("{:016x}", fastrand::u64(..));
         let mut arguments = Arguments::new(&fresh, now.as_millisecond());
@@ -367,7 +387,7 @@ impl RedisQuota {
         }
     }
 
-    async fn phase(
+    pub(super) async fn phase(
         &self,
         root: &AccountId,
         epoch: &str,
@@ -401,7 +421,7 @@ impl RedisQuota {
         done
     }
 
-    fn rising(&self) -> MutexGuard<'_, Rising> {
+    pub(super) fn rising(&self) -> MutexGuard<'_, Rising> {
         // Nothing under the lock can panic half-way through a change.
         self.rising.lock().unwrap_or_else(PoisonError::into_inner)
     }

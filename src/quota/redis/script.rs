@@ -25,6 +25,7 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) adopt: Script,
     pub(super) built: Script,
+    pub(super) lose: Script,
 }
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
@@ -39,6 +40,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
         renew: script(include_str!("renew.lua")),
         adopt: script(include_str!("adopt.lua")),
         built: script(include_str!("built.lua")),
+        lose: script(include_str!("lose.lua")),
     }
 });
 

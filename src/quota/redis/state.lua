@@ -1,5 +1,6 @@
--- What windows hold. Wants: number of limits, then each limit. Answers: 'ok', used and reserved of each.
-if tree[1] ~= epoch then return other_epoch() end
+-- What windows hold; counters that are being built would tell too little.
+-- Wants: number of limits, then each limit. Answers: 'ok', used and reserved of each.
+if tree[1] ~= epoch or state ~= 'ready' then return other_epoch() end
 expire()
 local answer = { 'ok' }
 for _ = 1, argument() do

@@ -1,0 +1,151 @@
+//! Redis is away while gateways start, stop and die: afterwards its counters have what the ledger has.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{ACME, Body, CHAT, Gateway, Redis, Reply, Upstream, chat_answer, config};
+
+const LIMIT: &str = "[[accounts.limits]]\non = \"requests\"\nmax = 10\nper = \"month\"\n";
+
+/// A gateway that goes on without Redis, alone, with ten requests a month.
+async fn gateway(upstream: &Upstream, redis: &Redis) -> Gateway {
+    let quota = format!(
+        "[quota]\nurl = \"{}\"\nfail = \"open\"\ngateways = 1\n",
+        redis.url()
+    );
+    Gateway::start(&config(upstream, &format!("{quota}{ACME}{LIMIT}"))).await
+}
+
+/// Answers, but what has a `user`.
+async fn upstream() -> Upstream {
+    Upstream::start(|asked| match asked.json()["user"].is_string() {
+        true => Reply {
+            body: Body::Silence,
+            ..Reply::json(200, "")
+        },
+        false => Reply::json(200, chat_answer(5, 3)),
+    })
+    .await
+}
+
+/// Asks so many times; the statuses.
+async fn ask(gateway: &Gateway, count: usize) -> Vec<u16> {
+    let client = gateway.client();
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        let answer = client.post("/v1/chat/completions", CHAT).await;
+        statuses.push(answer.status.as_u16());
+    }
+    statuses
+}
+
+/// Waits until the limit has used so much, and holds nothing.
+async fn used(gateway: &Gateway, expected: u64) {
+    let began = Instant::now();
+    loop {
+        let page = gateway.admin_page("/api/v1/limits?account=acme").await;
+        let limit = &page["items"][0];
+        if limit["used"] == expected && limit["reserved"] == 0 {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until everything is in the store, and the journal says so: from then on no start finds it there.
+async fn at_rest(gateway: &Gateway) {
+    let began = Instant::now();
+    while gateway.metric("weir_ledger_queue").await > 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_starts_without_redis_knows_what_the_ledger_says_was_used() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = upstream().await;
+    let mut gateway = gateway(&upstream, &redis).await;
+    assert_eq!(ask(&gateway, 6).await, [200; 6]);
+    assert_eq!(gateway.stop().await, Some(0));
+    redis.hang();
+    gateway.restart().await;
+    assert_eq!(ask(&gateway, 6).await, [200, 200, 200, 200, 429, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stops_with_settlements_that_redis_lacks_says_so_and_the_next_counts_them() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = upstream().await;
+    let mut gateway = gateway(&upstream, &redis).await;
+    assert_eq!(ask(&gateway, 2).await, [200; 2]);
+    redis.hang();
+    assert_eq!(ask(&gateway, 3).await, [200; 3]);
+    assert_eq!(gateway.stop().await, Some(1), "{}", gateway.said());
+    let said = gateway.said();
+    assert!(
+        said.contains("shared counters were not told") && said.contains("settlements=3"),
+        "{said}"
+    );
+
+    redis.go_on();
+    gateway.restart().await;
+    used(&gateway, 5).await;
+    let told = "quota counters lack settlements that Redis was not told of";
+    assert_eq!(gateway.said().matches(told).count(), 1);
+    assert_eq!(ask(&gateway, 6).await, [200, 200, 200, 200, 200, 429]);
+    // Once is enough.
+    assert_eq!(gateway.stop().await, Some(0), "{}", gateway.said());
+    gateway.restart().await;
+    used(&gateway, 10).await;
+    assert!(!gateway.said().contains(told));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_owed_redis_is_counted_once_redis_is_back() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = upstream().await;
+    let mut gateway = gateway(&upstream, &redis).await;
+    assert_eq!(ask(&gateway, 2).await, [200; 2]);
+    redis.hang();
+    assert_eq!(ask(&gateway, 3).await, [200; 3]);
+    at_rest(&gateway).await;
+    gateway.kill_and_restart().await;
+    // The next one meets no Redis either, admits by what the ledger says, and is killed in its turn.
+    assert_eq!(ask(&gateway, 2).await, [200; 2]);
+    at_rest(&gateway).await;
+    gateway.kill_and_restart().await;
+    redis.go_on();
+    used(&gateway, 7).await;
+    assert_eq!(ask(&gateway, 4).await, [200, 200, 200, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_had_open_counts_though_the_next_one_stops_before_redis_is_back() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let upstream = upstream().await;
+    let mut gateway = gateway(&upstream, &redis).await;
+    assert_eq!(ask(&gateway, 1).await, [200]);
+    let (client, body) = (gateway.client(), CHAT.replacen('{', "{\"user\":\"me\",", 1));
+    let asking = tokio::spawn(async move { client.start("/v1/chat/completions", body, &[]).await });
+    let began = Instant::now();
+    while upstream.asked().len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is not asked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    redis.hang();
+    gateway.kill_and_restart().await;
+    assert!(asking.await.unwrap().is_err());
+    gateway.stop().await;
+    redis.go_on();
+    gateway.restart().await;
+    used(&gateway, 2).await;
+}
