@@ -1,6 +1,6 @@
 //! Entries in and out of their table.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
@@ -22,23 +22,16 @@ use crate::tokens::{Usage, UsageSource};
 /// How many entries one statement of a scan reads: between two of them the log can be copied and begun anew.
 const CHUNK: usize = 2_000;
 
+const INSERT: &str = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+    ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, \
+    ?39, ?40, ?41, ?42, ?43, ?44) ON CONFLICT DO NOTHING";
+
 const COLUMNS: usize = 44;
 
-/// How many entries one statement inserts: what a statement costs to begin and to end, and the way to the end of both
-/// indexes, are then paid once for all of them.
-const ROWS: usize = 8;
+/// How many entries the writer inserts before it lets others have their turn on its core, about 40 microseconds' worth.
+const TURN: usize = 8;
 /// A batch of this many has no time to lose.
 const BACKLOG: usize = 1_000;
-
-static INSERT_SEVERAL: LazyLock<String> = LazyLock::new(|| insert_statement(ROWS));
-static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_statement(1));
-
-/// The statement that inserts so many rows and leaves out those that are known.
-fn insert_statement(rows: usize) -> String {
-    let row = format!("({})", vec!["?"; COLUMNS].join(","));
-    let rows = vec![row; rows].join(",");
-    format!("INSERT INTO entries VALUES {rows} ON CONFLICT DO NOTHING")
-}
 
 /// Inserts what is new, with its rollups; how many were new.
 pub(super) fn insert(
@@ -46,110 +39,36 @@ pub(super) fn insert(
     interned: &mut Interned,
     entries: &[Entry],
 ) -> Result<usize, StoreError> {
-    let new = match insert_new(transaction, interned, entries, ROWS)? {
-        Some(new) => new,
-        None => {
-            // Some were known, as after a start from a journal that had been read before. Which of several, a statement does
-            // not say: all again, one by one.
-            transaction
-                .execute_batch("ROLLBACK; BEGIN IMMEDIATE")
-                .map_err(failed)?;
-            interned.clear();
-            insert_new(transaction, interned, entries, 1)?.unwrap_or_default()
-        }
-    };
-    rollups::add(transaction, new.hours)?;
-    if new.count > 0 {
-        schema::add_to_fact(transaction, "entries", new.count)?;
-    }
-    Ok(new.count)
-}
-
-/// What was inserted.
-#[derive(Default)]
-struct New {
-    count: usize,
-    hours: HashMap<HourKey, Sums>,
-}
-
-/// Inserts so many at a time. `None` when of several at a time some were known.
-fn insert_new(
-    transaction: &Transaction<'_>,
-    interned: &mut Interned,
-    entries: &[Entry],
-    at_a_time: usize,
-) -> Result<Option<New>, StoreError> {
-    let mut new = New::default();
-    let mut several = Insert::new(transaction, at_a_time)?;
-    let chunks = entries.chunks_exact(at_a_time);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        if several.run(transaction, interned, chunk, &mut new)? < at_a_time && at_a_time > 1 {
-            return Ok(None);
-        }
+    let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
+    // Made anew with each statement: what is bound is forgotten when it goes back to the connection's cache.
+    let mut bound = [Bound::Other; COLUMNS];
+    let mut hours: HashMap<HourKey, Sums> = HashMap::default();
+    let mut new = 0;
+    for (number, entry) in entries.iter().enumerate() {
         // On a busy core an answer should not wait for a whole batch. A large one means that the writer has fallen behind:
         // then it takes all the time that it can get.
-        if at_a_time > 1 && entries.len() < BACKLOG {
+        if number % TURN == TURN - 1 && entries.len() < BACKLOG {
             std::thread::yield_now();
         }
-    }
-    if !rest.is_empty() {
-        let mut single = Insert::new(transaction, 1)?;
-        for entry in rest.chunks(1) {
-            single.run(transaction, interned, entry, &mut new)?;
+        let row = Numbered::new(transaction, interned, entry)?;
+        if row
+            .insert(&mut statement, &mut bound, entry)
+            .map_err(failed)?
+            == 0
+        {
+            continue;
         }
+        new += 1;
+        hours
+            .entry(row.hour_key(entry))
+            .or_default()
+            .add_entry(entry);
     }
-    Ok(Some(new))
-}
-
-/// A statement that inserts a number of rows, and what is bound in it.
-struct Insert<'c> {
-    statement: rusqlite::CachedStatement<'c>,
-    /// Made anew with each statement: what is bound is forgotten when it goes back to the connection's cache.
-    bound: Vec<Bound>,
-}
-
-impl<'c> Insert<'c> {
-    fn new(transaction: &'c Transaction<'_>, rows: usize) -> Result<Insert<'c>, StoreError> {
-        let statement = if rows == 1 {
-            &INSERT_ONE
-        } else {
-            &INSERT_SEVERAL
-        };
-        Ok(Insert {
-            statement: transaction.prepare_cached(statement).map_err(failed)?,
-            bound: vec![Bound::Other; COLUMNS * rows],
-        })
+    rollups::add(transaction, hours)?;
+    if new > 0 {
+        schema::add_to_fact(transaction, "entries", new)?;
     }
-
-    /// Inserts as many as the statement has rows; how many were new. They are in the sums of `new` only if all were.
-    fn run(
-        &mut self,
-        transaction: &Transaction<'_>,
-        interned: &mut Interned,
-        entries: &[Entry],
-        new: &mut New,
-    ) -> Result<usize, StoreError> {
-        let mut columns = Columns {
-            statement: &mut self.statement,
-            bound: self.bound.iter_mut(),
-            next: 1,
-        };
-        let mut keys = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let row = Numbered::new(transaction, interned, entry)?;
-            row.bind(&mut columns, entry).map_err(failed)?;
-            keys.push(row.hour_key(entry));
-        }
-        let inserted = self.statement.raw_execute().map_err(failed)?;
-        if inserted == entries.len() {
-            for (key, entry) in keys.into_iter().zip(entries) {
-                new.hours.entry(key).or_default().add_entry(entry);
-            }
-            new.count += inserted;
-        }
-        Ok(inserted)
-    }
+    Ok(new)
 }
 
 /// The numbers of an entry's names.
@@ -205,7 +124,17 @@ impl Numbered {
     }
 
     /// Binds the columns in the table's order.
-    fn bind(&self, columns: &mut Columns<'_, '_>, entry: &Entry) -> rusqlite::Result<()> {
+    fn insert(
+        &self,
+        statement: &mut rusqlite::CachedStatement<'_>,
+        bound: &mut [Bound; COLUMNS],
+        entry: &Entry,
+    ) -> rusqlite::Result<usize> {
+        let mut columns = Columns {
+            statement,
+            bound: bound.iter_mut(),
+            next: 1,
+        };
         columns.bind(entry.started_at.as_millisecond())?;
         columns.bind(entry.id.0.as_bytes().as_slice())?;
         columns.bind(entry.ended_at.as_millisecond())?;
@@ -238,7 +167,8 @@ impl Numbered {
         columns.bind(entry.end_user.as_deref())?;
         columns.bind(json::tags_to_text(&entry.tags))?;
         let corrects = entry.corrects.as_ref();
-        columns.bind(corrects.map(|id| id.0.as_bytes().as_slice()))
+        columns.bind(corrects.map(|id| id.0.as_bytes().as_slice()))?;
+        columns.statement.raw_execute()
     }
 }
 

@@ -34,8 +34,7 @@ pub(crate) fn an_entry_comes_back_as_it_was_written(store: &dyn Store) {
 }
 
 pub(crate) fn entries_of_a_batch_come_back_as_they_were_written(store: &dyn Store) {
-    // A column that is other than before, of another kind, absent, and as before again: in statements of several entries,
-    // and in those of one for the rest.
+    // A column that is other than before, of another kind, absent, and as before again.
     let batch: Vec<Entry> = (0..35)
         .map(|number| {
             let mut entry = sample(number * 10);
