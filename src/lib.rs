@@ -14,6 +14,7 @@ pub mod forward;
 pub mod gateway;
 pub mod hash;
 pub mod headers;
+pub mod http1;
 pub mod identify;
 pub mod ids;
 pub mod ledger;

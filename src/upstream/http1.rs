@@ -5,7 +5,6 @@
 //! peer has closed it is found out when it is taken, before anything is sent.
 
 mod connection;
-pub mod framing;
 pub mod head;
 #[cfg(test)]
 mod tests;
@@ -17,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::{Frame, SizeHint};
@@ -26,10 +25,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use self::connection::{Connection, Message};
-use self::framing::{Framing, FramingError};
+use self::connection::Connection;
 use self::head::{Head, HeadError};
 use super::{CallError, Cause, OutgoingBody};
+use crate::http1::framing::{Framing, FramingError};
+use crate::http1::{Pieces, joined};
 
 /// How many answers that are none yet (100, 103) may come before the answer.
 const INFORMATIONAL_MAX: usize = 16;
@@ -83,12 +83,10 @@ impl Pool {
         headers: &HeaderMap,
         body: OutgoingBody,
     ) -> Call {
+        let head = head::write(&method, path, headers, body.len());
         Call {
             pool: Arc::clone(self),
-            stage: Stage::Unsent(Message {
-                head: head::write(&method, path, headers, body.len()),
-                body,
-            }),
+            stage: Stage::Unsent(body.behind(head)),
             method,
         }
     }
@@ -176,8 +174,8 @@ pub(super) struct Call {
 }
 
 enum Stage {
-    Unsent(Message),
-    Connecting(Connecting, Message),
+    Unsent(Pieces),
+    Connecting(Connecting, Pieces),
     Sent(Sent),
     /// Its answer was given.
     Over,
@@ -199,7 +197,7 @@ impl Call {
         matches!(self.stage, Stage::Sent(_))
     }
 
-    fn send(connection: Connection, fresh: bool, message: Message) -> Stage {
+    fn send(connection: Connection, fresh: bool, message: Pieces) -> Stage {
         let mut sent = Sent {
             connection,
             fresh,
@@ -268,7 +266,7 @@ impl Future for Call {
 /// Why no head came.
 enum Failure {
     /// The connection took nothing of the request: it may go out on another.
-    Unsent(Message, io::Error),
+    Unsent(Pieces, io::Error),
     Broken(ReadError),
 }
 
@@ -324,15 +322,6 @@ impl Sent {
         }
         Ok(None)
     }
-}
-
-fn joined(first: Bytes, second: Bytes) -> Bytes {
-    if first.is_empty() {
-        return second;
-    }
-    let mut both = BytesMut::from(first);
-    both.extend_from_slice(&second);
-    both.freeze()
 }
 
 /// Why an answer broke off.

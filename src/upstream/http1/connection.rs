@@ -1,37 +1,19 @@
 //! One connection: a request on its way out, bytes on their way in.
 
-use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::upstream::OutgoingBody;
-
-/// How much is read at once, and so how much of a stream that came together is passed on together.
-const READ_BYTES: usize = 64 * 1024;
-/// How many pieces of a request are written at once.
-const PIECES_MAX: usize = 16;
+use crate::http1::{self, Pieces};
 
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-thread_local! {
-    /// Where reads go first: a connection that waits holds no buffer, and what it gets is as large as what came.
-    static LANDING: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
-}
-
-/// A request as it is sent.
-#[derive(Clone, Debug)]
-pub(super) struct Message {
-    pub(super) head: Bytes,
-    pub(super) body: OutgoingBody,
-}
 
 /// A connection. It is read and written by whoever uses it; at rest nobody does.
 pub(super) struct Connection {
@@ -44,9 +26,9 @@ pub(super) struct Connection {
 
 /// What of a request is not sent yet.
 struct Sending {
-    left: Message,
-    /// Whether the connection has taken any of it.
-    begun: bool,
+    left: Pieces,
+    /// How long it is.
+    whole: u64,
 }
 
 impl Connection {
@@ -59,10 +41,10 @@ impl Connection {
     }
 
     /// The request that [`Connection::poll_send`] sends.
-    pub(super) fn begin(&mut self, message: Message) {
+    pub(super) fn begin(&mut self, message: Pieces) {
         self.sending = Some(Sending {
+            whole: message.len(),
             left: message,
-            begun: false,
         });
     }
 
@@ -73,11 +55,12 @@ impl Connection {
 
     /// Whether the connection may have taken some of the request.
     pub(super) fn has_begun(&self) -> bool {
-        self.sending.as_ref().is_none_or(|sending| sending.begun)
+        let sending = self.sending.as_ref();
+        sending.is_none_or(|sending| sending.left.len() < sending.whole)
     }
 
     /// Gives up what is not sent.
-    pub(super) fn stop_sending(&mut self) -> Option<Message> {
+    pub(super) fn stop_sending(&mut self) -> Option<Pieces> {
         let left = self.sending.take()?.left;
         self.torn = true;
         Some(left)
@@ -85,41 +68,19 @@ impl Connection {
 
     /// Sends what the connection takes. Ready when all is sent.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(Sending { left, begun }) = &mut self.sending else {
+        let Some(sending) = &mut self.sending else {
             return Poll::Ready(Ok(()));
         };
-        let mut stream = Pin::new(&mut self.stream);
-        while left.head.has_remaining() || !left.body.is_empty() {
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let pieces = std::iter::once(&left.head).chain(left.body.pieces());
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            let slices = slices.get(..count).unwrap_or_default();
-            let sent = ready!(stream.as_mut().poll_write_vectored(cx, slices))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            *begun = true;
-            let of_head = sent.min(left.head.len());
-            left.head.advance(of_head);
-            left.body.advance(sent - of_head);
-        }
+        ready!(sending.left.poll_write(&mut self.stream, cx))?;
         // TLS keeps what the socket did not take.
-        ready!(stream.poll_flush(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.sending = None;
         Poll::Ready(Ok(()))
     }
 
     /// Reads what is there. Nothing means that the peer has closed.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        LANDING.with_borrow_mut(|landing| {
-            let mut landing = ReadBuf::new(landing);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut landing))?;
-            Poll::Ready(Ok(Bytes::copy_from_slice(landing.filled())))
-        })
+        http1::poll_read(&mut self.stream, cx)
     }
 
     /// Whether a connection at rest can still be used: its peer has neither closed it nor said anything. Many may have to be

@@ -3,17 +3,14 @@
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
+use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 
-use super::framing::Framing;
+use crate::http1::fields::{self, FieldError, HEADERS_MAX, Stated};
+use crate::http1::framing::Framing;
 
-/// How many headers an answer may have.
-const HEADERS_MAX: usize = 100;
 /// How many headers the gateway adds to an answer: a map that grows on the way is built twice.
 const OWN_HEADERS: usize = 7;
 /// The longest head that is read.
@@ -68,12 +65,9 @@ pub enum HeadError {
     /// It does not end.
     #[error("the head of the answer is longer than {HEAD_BYTES_MAX} bytes")]
     Length,
-    /// A header that HTTP has no room for.
-    #[error("a header of the answer is not valid")]
-    Header,
-    /// It says in two ways, or in none that is known, where the body ends.
-    #[error("the answer does not say clearly where its body ends")]
-    Framing,
+    /// Its headers cannot be used.
+    #[error("the head of the answer: {0}")]
+    Fields(#[from] FieldError),
 }
 
 /// Reads the head at the start of what has come so far, to a request with that method. `None` when it is not all there.
@@ -99,7 +93,7 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(httparse::Error::Status)?;
-    let headers = headers(input, parsed.headers, OWN_HEADERS)?;
+    let headers = fields::headers(input, parsed.headers, OWN_HEADERS)?;
     let version = match parsed.version {
         Some(0) => Version::HTTP_10,
         _ => Version::HTTP_11,
@@ -113,7 +107,7 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
     let reusable = clear
         && status != StatusCode::SWITCHING_PROTOCOLS
         && !matches!(framing, Framing::UntilClose)
-        && persists(version, &headers);
+        && fields::persists(version, &headers);
     *response.headers_mut() = headers;
     let reason = parsed.reason.unwrap_or_default();
     if !reason.is_empty()
@@ -130,22 +124,6 @@ pub fn read(input: &Bytes, method: &Method) -> Result<Option<Head>, HeadError> {
     }))
 }
 
-/// Headers whose values are slices of the block that they were read from, in a map with room for so many more.
-pub(super) fn headers(
-    block: &Bytes,
-    fields: &[httparse::Header<'_>],
-    more: usize,
-) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + more);
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Header)?;
-        let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
-            .map_err(|_| HeadError::Header)?;
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
 /// Where the body ends, and whether only one thing says so.
 fn framing(
     status: StatusCode,
@@ -159,50 +137,11 @@ fn framing(
     {
         return Ok((Framing::Length(0), true));
     }
-    let length = content_length(headers)?;
-    let codings: Vec<&HeaderValue> = headers.get_all(TRANSFER_ENCODING).iter().collect();
-    if codings.is_empty() {
-        return Ok((length.map_or(Framing::UntilClose, Framing::Length), true));
-    }
-    // A coding beside chunks would have to be undone, and nobody asked for one.
-    let chunked = |coding: &&HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !codings.iter().all(chunked) {
-        return Err(HeadError::Framing);
-    }
-    // The chunks hold, but who says it twice or sends a length as well may read connections otherwise.
-    Ok((Framing::chunked(), codings.len() == 1 && length.is_none()))
-}
-
-/// The length that a head states: several times only if it is the same each time.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
-    let mut length = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for text in value.as_bytes().split(|byte| *byte == b',') {
-            let text = text.trim_ascii();
-            let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-            let stated: u64 = std::str::from_utf8(text)
-                .ok()
-                .filter(|_| digits)
-                .and_then(|text| text.parse().ok())
-                .ok_or(HeadError::Framing)?;
-            if length.is_some_and(|length| length != stated) {
-                return Err(HeadError::Framing);
-            }
-            length = Some(stated);
-        }
-    }
-    Ok(length)
-}
-
-/// Whether the peer keeps the connection open (RFC 9112, 9.3).
-fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let says = |option: &[u8]| {
-        let values = headers.get_all(CONNECTION).iter();
-        values
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
-    };
-    !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
+    Ok(match fields::stated(headers)? {
+        Stated::Nothing => (Framing::UntilClose, true),
+        Stated::Length(length) => (Framing::Length(length), true),
+        Stated::Chunks { alone } => (Framing::chunked(), alone),
+    })
 }
 
 #[cfg(test)]
@@ -317,7 +256,11 @@ mod tests {
             "Transfer-Encoding:",
         ] {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
-            assert_eq!(head(&text).unwrap_err(), HeadError::Framing, "{fields}");
+            assert_eq!(
+                head(&text).unwrap_err(),
+                HeadError::Fields(FieldError::Framing),
+                "{fields}"
+            );
         }
         let twice = "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n";
         assert!(matches!(head(twice).unwrap().framing, Framing::Length(5)));

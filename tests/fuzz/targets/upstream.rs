@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use weir::upstream::http1::framing::{Framing, FramingError};
+use weir::http1::framing::{Framing, FramingError};
 use weir::upstream::http1::head::{self, Head};
 
 fuzz_target!(|data: &[u8]| {

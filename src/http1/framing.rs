@@ -1,4 +1,4 @@
-//! Where an answer's body ends (RFC 9112, 6.3).
+//! Where a body ends (RFC 9112, 6.3).
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -261,7 +261,7 @@ impl Chunked {
                 else {
                     return Err(FramingError::Trailers);
                 };
-                let trailers = super::head::headers(&block, fields, 0);
+                let trailers = super::fields::headers(&block, fields, 0);
                 self.trailers = Some(trailers.map_err(|_| FramingError::Trailers)?);
                 Ok(Next::End)
             }
