@@ -18,10 +18,10 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::get;
 use http::Request;
-use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::gateway::Gateway;
+use crate::listen::ClientBody;
 
 /// All pages of the admin listener.
 pub fn pages(gateway: &Arc<Gateway>) -> Router {
@@ -65,7 +65,7 @@ async fn guard(mut response: Response) -> Response {
 /// Answers one request on the admin listener.
 pub async fn serve(
     mut pages: Router,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     peer: SocketAddr,
 ) -> Response<Body> {
     request.extensions_mut().insert(ConnectInfo(peer));

@@ -1,32 +1,30 @@
 //! Accepting connections: sockets, TLS, bounds, and serving HTTP on them until told to stop.
 
-mod activity;
+mod body;
 mod descriptors;
+pub mod http1;
+mod http2;
 mod socket;
-mod streams;
+mod stream;
 mod tls;
 
-use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::body::{Body, Bytes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use activity::{Activity, TimedIo};
+pub use body::{ClientBody, ClientBodyError};
 pub use descriptors::{connections as connections_max, raise_limit};
 pub use socket::bind;
-use streams::Streams;
+use stream::ClientStream;
 pub use tls::{Certificates, CertificatesError};
 
 /// The bounds of one listener.
@@ -79,17 +77,12 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted, and how often that is logged.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_LOG_EVERY: Duration = Duration::from_secs(10);
-/// The bound on streams of one HTTP/2 connection; more of them wait for their turn.
-const H2_STREAMS: u32 = 256;
-/// How much hyper reads at once, and so how much of a stream it forwards in one write. Twice as much costs each large body
-/// 4 MB more: the allocator goes through all of such blocks' page before it gives the first one out again.
-const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Accepts connections until told to stop. `welcome` gets each peer's address and gives what handles its requests.
 pub async fn serve<W, H, F, B>(listener: Listener, connections: Connections, welcome: W)
 where
     W: Fn(SocketAddr) -> H,
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    H: Fn(Request<ClientBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -171,154 +164,118 @@ async fn connect<H, F, B>(
     handle: H,
     place: OwnedSemaphorePermit,
 ) where
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    H: Fn(Request<ClientBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let _ = stream.set_nodelay(true);
-    let protocol = match certificates {
-        Some(certificates) => {
-            let handshake = tokio::time::timeout(
-                bounds.header_timeout,
-                certificates.acceptor().accept(stream),
-            );
-            let handshake = tokio::select! {
-                handshake = handshake => handshake,
-                () = never_mind(&ending.stop) => return,
-            };
-            let Ok(Ok(stream)) = handshake else {
-                return;
-            };
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(serve_protocol(stream, h2, &bounds, ending, handle)).await
-        }
-        None => {
-            let speaks = tokio::select! {
-                speaks = speaks_h2(&stream, bounds.header_timeout) => speaks,
-                () = never_mind(&ending.stop) => return,
-            };
-            let Some(h2) = speaks else {
-                return;
-            };
-            // Boxed, so that a connection that says nothing does not take the memory of one that is served.
-            Box::pin(serve_protocol(stream, h2, &bounds, ending, handle)).await
-        }
+    let opened = tokio::select! {
+        opened = open(stream, certificates, bounds.header_timeout) => opened,
+        () = never_mind(&ending.stop) => return,
     };
-    if let Err(error) = protocol {
+    let Some(Opened {
+        stream,
+        came,
+        protocol,
+    }) = opened
+    else {
+        return;
+    };
+    // Boxed, so that a connection that says nothing does not take the memory of one that is served.
+    let serving: Serving = match protocol {
+        Protocol::Http1 => Box::pin(async {
+            http1::serve(stream, came, &bounds, &ending.stop, handle)
+                .await
+                .map_err(Into::into)
+        }),
+        Protocol::Http2 => Box::pin(async {
+            http2::serve(stream, came, &bounds, &ending.stop, handle)
+                .await
+                .map_err(Into::into)
+        }),
+    };
+    let ended = tokio::select! {
+        ended = serving => ended,
+        () = ending.cut.cancelled() => Ok(()),
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client connection ended early");
     }
     drop(place);
+}
+
+type Serving<'a> =
+    Pin<Box<dyn Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>>;
+
+/// A connection that can be served.
+struct Opened {
+    stream: ClientStream,
+    /// What has been read of it.
+    came: Bytes,
+    protocol: Protocol,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Makes a connection ready to be served; `None` when the client does not do its part in time.
+async fn open(
+    mut stream: TcpStream,
+    certificates: Option<Arc<Certificates>>,
+    timeout: Duration,
+) -> Option<Opened> {
+    let Some(certificates) = certificates else {
+        let spoken = tokio::time::timeout(timeout, listen_for_protocol(&mut stream));
+        let (came, protocol) = spoken.await.ok()??;
+        return Some(Opened {
+            stream: ClientStream::Plain(stream),
+            came,
+            protocol,
+        });
+    };
+    let handshake = certificates.acceptor().accept(stream);
+    let stream = tokio::time::timeout(timeout, handshake).await.ok()?.ok()?;
+    let protocol = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Protocol::Http2,
+        _ => Protocol::Http1,
+    };
+    Some(Opened {
+        stream: ClientStream::Tls(Box::new(stream)),
+        came: Bytes::new(),
+        protocol,
+    })
+}
+
+/// Reads until it is clear whether a connection begins with HTTP/2's preface; `None` when it ends before.
+async fn listen_for_protocol(stream: &mut TcpStream) -> Option<(Bytes, Protocol)> {
+    const PREFACE: &[u8; 3] = b"PRI";
+    let mut came = Bytes::new();
+    loop {
+        let more = poll_fn(|cx| crate::http1::poll_read(stream, cx))
+            .await
+            .ok()?;
+        if more.is_empty() {
+            return None;
+        }
+        came = crate::http1::joined(came, more);
+        if came.starts_with(PREFACE) {
+            return Some((came, Protocol::Http2));
+        }
+        if !PREFACE.starts_with(&came) {
+            return Some((came, Protocol::Http1));
+        }
+    }
 }
 
 /// When a stopping gateway no longer waits for the first bytes of a connection.
 async fn never_mind(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(FIRST_REQUEST).await;
-}
-
-/// Whether a plain connection starts with HTTP/2's preface; `None` when it sends nothing in time or closes.
-async fn speaks_h2(stream: &TcpStream, timeout: Duration) -> Option<bool> {
-    const PREFACE: &[u8; 3] = b"PRI";
-    let sniff = async {
-        let mut start = [0_u8; PREFACE.len()];
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let seen = stream.peek(&mut start).await.ok()?;
-            let seen = start.get(..seen)?;
-            if seen.is_empty() {
-                return None;
-            }
-            if seen != PREFACE.get(..seen.len())? {
-                return Some(false);
-            }
-            if seen.len() == PREFACE.len() {
-                return Some(true);
-            }
-            // A part of the preface only: the socket stays readable, so there is nothing to wait for but time. The pauses
-            // grow, or thousands of clients that send one byte could keep the cores busy.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
-    };
-    tokio::time::timeout(timeout, sniff).await.ok()?
-}
-
-async fn serve_protocol<S, H, F, B>(
-    stream: S,
-    h2: bool,
-    bounds: &Bounds,
-    Ending { stop, cut }: Ending,
-    handle: H,
-) -> Result<(), hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(TimedIo::new(stream, Arc::clone(&activity), bounds, h2));
-    let serving = Arc::clone(&activity);
-    let service = service_fn(move |request| {
-        let request_active = Activity::begin(&serving);
-        // hyper moves a request's future about before it polls it: a pointer moves faster than all of its states.
-        let response = Box::pin(handle(request));
-        async move {
-            let response = response.await;
-            Ok::<_, Infallible>(response.map(|body| activity::Tracked::new(body, request_active)))
-        }
-    });
-    // A connection that was just accepted has a request on its way: told to stop now, it would be closed before that is read.
-    let leave = async {
-        stop.cancelled().await;
-        activity.first_request(FIRST_REQUEST).await;
-    };
-    if h2 {
-        let streams = Streams {
-            idle_timeout: bounds.idle_timeout,
-        };
-        let mut builder = http2::Builder::new(streams);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(H2_STREAMS)
-            .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(20));
-        let connection = builder.serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = leave => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection => ended,
-                    () = cut.cancelled() => Ok(()),
-                }
-            }
-        }
-    } else {
-        let mut builder = http1::Builder::new();
-        // Activity's clock replaces hyper's header timeout, which also ends idle connections.
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_header_size(bounds.header_bytes_max)
-            .max_buf_size(BUFFER_BYTES.max(bounds.header_bytes_max));
-        let connection = builder.serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = leave => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection => ended,
-                    () = cut.cancelled() => Ok(()),
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

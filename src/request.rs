@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use hyper::body::Incoming;
 use jiff::Timestamp;
 
 use crate::admit::{self, TurnId};
@@ -33,6 +32,7 @@ use crate::headers;
 use crate::identify::{Caller, Peer, identify};
 use crate::ids::RequestId;
 use crate::ledger::{Entry, Outcome};
+use crate::listen::ClientBody;
 use crate::measure::{Charge, Question};
 use crate::metrics::{InFlight, Observation};
 use crate::refuse::Refusal;
@@ -41,18 +41,13 @@ use crate::snapshot::Snapshot;
 /// Serves one request on the data path. Every request that carried a valid key ends as one ledger entry, refused ones too.
 pub async fn serve(
     gateway: Arc<Gateway>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     peer: Arc<Peer>,
 ) -> Response<AnswerBody> {
     let mut frame = Frame::new(&gateway, &request);
-    // A proxy in front may have framed this request by a length that hyper dropped in favour of the coding: whatever
-    // follows on this connection may be what that proxy took for its body (RFC 9112, 6.1).
-    // And what follows a CONNECT may be what it took for a tunnel.
-    let last = request.headers().contains_key(header::TRANSFER_ENCODING)
-        || request.method() == Method::CONNECT;
     let (head, mut body) = request.into_parts();
     let expects = head.headers.contains_key(header::EXPECT);
-    let mut response = match live(&gateway, &mut frame, head, &mut body, &peer).await {
+    let response = match live(&gateway, &mut frame, head, &mut body, &peer).await {
         Ok(response) => response,
         Err(refusal) => {
             body::read_off(expects, &mut body).await;
@@ -60,10 +55,6 @@ pub async fn serve(
         }
     };
     let_others_first(&gateway).await;
-    if last {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
     response
 }
 
@@ -83,7 +74,7 @@ async fn live(
     gateway: &Arc<Gateway>,
     frame: &mut Frame,
     head: Parts,
-    body: &mut Incoming,
+    body: &mut ClientBody,
     peer: &Peer,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let snapshot = Arc::clone(&frame.snapshot);
@@ -173,7 +164,7 @@ struct Asked {
 }
 
 impl Frame {
-    fn new(gateway: &Arc<Gateway>, request: &Request<Incoming>) -> Frame {
+    fn new(gateway: &Arc<Gateway>, request: &Request<ClientBody>) -> Frame {
         let endpoint = Endpoint::of_request(request.method(), request.uri().path());
         let dialect = match &endpoint {
             // A path that both dialects have: Anthropic's SDKs always send this header.

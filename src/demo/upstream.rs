@@ -13,10 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use crate::listen::{self, Bounds, Connections, Listener};
+use crate::listen::{self, Bounds, ClientBody, Connections, Listener};
 use answers::{Answer, Question};
 use played::Played;
 
@@ -75,7 +74,7 @@ impl Failure {
     }
 }
 
-async fn serve(request: Request<Incoming>) -> Response<Played> {
+async fn serve(request: Request<ClientBody>) -> Response<Played> {
     let (head, body) = request.into_parts();
     let anthropic = head.uri.path().starts_with("/v1/messages");
     let failure = Failure::asked(&head.headers);

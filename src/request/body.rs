@@ -1,5 +1,6 @@
 //! Reading a request's body whole: it must be found out what it asks before it can go anywhere.
 
+use std::future::Future;
 use std::io::Read;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::Server;
 use crate::dialect::error_body::Code;
+use crate::listen::{ClientBody, ClientBodyError};
 use crate::meter::ContentEncoding;
 use crate::refuse::Refusal;
 
@@ -30,9 +32,6 @@ pub(crate) struct RequestBody {
 
 /// Smaller bodies are not counted in the memory of all bodies: the number of requests in flight bounds them.
 const UNCOUNTED_BYTES: u64 = 64 * 1024;
-/// Up to this size a body is copied out of its connection's read buffer: it is kept until the answer's end, and would keep
-/// the buffer's 8 KiB as well, so that a stream that runs had two of them.
-const COPIED_BYTES: usize = 4 * 1024;
 /// What a client must send in a second, on average, once `body_timeout` is over.
 const SLOWEST_BYTES: u64 = 1024;
 
@@ -52,7 +51,7 @@ pub(crate) fn memory_kib(bounds: &Server) -> usize {
 /// too large; `invalid_request` for a body that breaks off or cannot be decoded.
 pub(super) async fn read(
     head: &Parts,
-    body: &mut Incoming,
+    body: &mut ClientBody,
     bounds: &Server,
     memory: &Arc<Semaphore>,
 ) -> Result<RequestBody, Refusal> {
@@ -93,55 +92,81 @@ pub(super) async fn read(
 }
 
 async fn collect(
-    body: &mut Incoming,
+    body: &mut ClientBody,
     promised: u64,
     most: u64,
     pause: Duration,
     room: &mut Room<'_>,
 ) -> Result<Bytes, Refusal> {
-    let mut whole = BytesMut::new();
     room.grow(promised)?;
-    let started = Instant::now();
-    let mut waits_since = started;
+    let mut pace = Pace::new(pause);
+    let first = pace.keep(0, body.frame()).await?.transpose();
+    let first = match first.map_err(broke_off)?.map(Frame::into_data) {
+        Some(Ok(data)) => data,
+        Some(Err(_)) | None => Bytes::new(),
+    };
+    if first.len() as u64 > most {
+        return Err(too_large(most));
+    }
+    if body.is_end_stream() {
+        // The usual case: one piece holds it all.
+        return Ok(first);
+    }
+    let mut whole = BytesMut::new();
+    whole.reserve(usize::try_from(promised).unwrap_or(0).max(first.len()));
+    whole.extend_from_slice(&first);
+    drop(first);
     loop {
-        // A byte now and then keeps each pause short: the whole is bounded too.
-        let earned = Duration::from_secs(whole.len() as u64 / SLOWEST_BYTES);
-        let deadline = (waits_since + pause).min(started + pause + earned);
-        let frame = tokio::time::timeout_at(deadline, body.frame())
-            .await
-            .map_err(|_| {
-                Refusal::new(
-                    Code::RequestTimeout,
-                    format!("The request body came too slowly: nothing within {pause:?}, or less than {SLOWEST_BYTES} bytes a second."),
-                )
-            })?;
-        let Some(frame) = frame else {
+        room.grow(whole.len() as u64)?;
+        let bytes = pace.keep(whole.len(), body.read_into(&mut whole)).await?;
+        if bytes.map_err(broke_off)? == 0 {
             return Ok(whole.freeze());
-        };
-        let frame = frame.map_err(|error| {
-            Refusal::new(Code::InvalidRequest, "The request body broke off.")
-                .detail(error.to_string())
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if whole.is_empty() && body.is_end_stream() {
-            // The usual case: one piece holds it all.
-            return match data.len() {
-                bytes if bytes as u64 > most => Err(too_large(most)),
-                ..=COPIED_BYTES => Ok(Bytes::copy_from_slice(&data)),
-                _ => Ok(data),
-            };
         }
-        if (whole.len() as u64).saturating_add(data.len() as u64) > most {
+        if whole.len() as u64 > most {
             return Err(too_large(most));
         }
-        room.grow((whole.len() + data.len()) as u64)?;
-        if whole.is_empty() {
-            whole.reserve(usize::try_from(promised).unwrap_or(0).max(data.len()));
+    }
+}
+
+fn broke_off(error: ClientBodyError) -> Refusal {
+    Refusal::new(Code::InvalidRequest, "The request body broke off.").detail(error.to_string())
+}
+
+/// How slowly a body may come: with no longer pauses than that, and with [`SLOWEST_BYTES`] a second on average. A byte now and
+/// then keeps each pause short, so the whole is bounded too.
+struct Pace {
+    pause: Duration,
+    started: Instant,
+    waits_since: Instant,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Pace {
+        let started = Instant::now();
+        Pace {
+            pause,
+            started,
+            waits_since: started,
         }
-        whole.extend_from_slice(&data);
-        waits_since = Instant::now();
+    }
+
+    /// Waits for the next piece of a body of which so many bytes have come.
+    async fn keep<T>(
+        &mut self,
+        bytes: usize,
+        piece: impl Future<Output = T>,
+    ) -> Result<T, Refusal> {
+        let earned = Duration::from_secs(bytes as u64 / SLOWEST_BYTES);
+        let pause = self.pause;
+        let deadline = (self.waits_since + pause).min(self.started + pause + earned);
+        let piece = tokio::time::timeout_at(deadline, piece).await.map_err(|_| {
+            Refusal::new(
+                Code::RequestTimeout,
+                format!("The request body came too slowly: nothing within {pause:?}, or less than {SLOWEST_BYTES} bytes a second."),
+            )
+        })?;
+        self.waits_since = Instant::now();
+        Ok(piece)
     }
 }
 
@@ -189,7 +214,7 @@ fn decode(raw: &Bytes, encoding: ContentEncoding, most: u64) -> Result<Bytes, Re
 
 /// Reads what is left of the body of a refused request, within bounds. A connection that is closed with bytes unread is
 /// reset, and a client that is still sending would then see that and not the refusal.
-pub(super) async fn read_off(head_expects: bool, body: &mut Incoming) {
+pub(super) async fn read_off(head_expects: bool, body: &mut ClientBody) {
     // Who asked before sending has not begun to.
     if head_expects {
         return;

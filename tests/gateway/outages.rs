@@ -83,6 +83,8 @@ async fn a_gateway_that_stops_with_settlements_that_redis_lacks_says_so_and_the_
     let upstream = upstream().await;
     let mut gateway = gateway(&upstream, &redis).await;
     assert_eq!(ask(&gateway, 2).await, [200; 2]);
+    // Redis is told behind the answers.
+    used(&gateway, 2).await;
     redis.hang();
     assert_eq!(ask(&gateway, 3).await, [200; 3]);
     assert_eq!(gateway.stop().await, Some(1), "{}", gateway.said());

@@ -1,10 +1,11 @@
 //! An upstream's answer is read the same however it arrives, and takes no more than it says.
 #![no_main]
 
+mod pieces;
+
 use bytes::Bytes;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
-use weir::http1::framing::{Framing, FramingError};
 use weir::upstream::http1::head::{self, Head};
 
 fuzz_target!(|data: &[u8]| {
@@ -34,31 +35,10 @@ fuzz_target!(|data: &[u8]| {
     assert!(matches!(again, Ok(Some(head)) if head.length == length));
 
     let body = answer.slice(length..);
-    let whole = decode(framing, &body, body.len().max(1));
+    let whole = pieces::decode(framing, &body, body.len().max(1));
     let Ok(Some(Head { framing, .. })) = head::read(&answer, &method) else {
         unreachable!("it was read a moment ago");
     };
-    let pieces = decode(framing, &body, usize::from(first & 0x7f) + 1);
+    let pieces = pieces::decode(framing, &body, usize::from(first & 0x7f) + 1);
     assert_eq!(whole, pieces);
 });
-
-/// The data of a body that arrives in pieces, whether it is at its end, and what is left behind it.
-fn decode(
-    mut framing: Framing,
-    body: &Bytes,
-    piece: usize,
-) -> Result<(Vec<u8>, bool, Vec<u8>), FramingError> {
-    let (mut data, mut rest) = (Vec::new(), Vec::new());
-    for piece in body.chunks(piece) {
-        let mut input = Bytes::copy_from_slice(piece);
-        data.extend_from_slice(&framing.decode(&mut input)?);
-        if !input.is_empty() && !framing.is_end() {
-            // Broken behind what it gave: it says so now.
-            framing.decode(&mut input)?;
-            panic!("input is left though the body goes on");
-        }
-        rest.extend_from_slice(&input);
-    }
-    assert!(data.len() + rest.len() <= body.len());
-    Ok((data, framing.is_end(), rest))
-}

@@ -1,9 +1,9 @@
 //! When a connection has been silent for too long.
 //!
-//! hyper's own header timeout also bounds the wait *between* requests and has no notion of a client that takes nothing.
-//! Here a connection is in one of three states: waiting for a request (bounded by the idle timeout), reading a head
-//! (bounded by the header timeout), or serving (bounded by the request's own timeouts; only a client that refuses to
-//! take its answer is cut). One timer serves all of them; it is moved when it fires, or for a nearer deadline.
+//! hyper has no notion of a client that takes nothing, nor of one that sends nothing. Here a connection is in one of three
+//! states: waiting for its first request (bounded by the header timeout), waiting for another (by the idle timeout), or serving
+//! (by the requests' own timeouts; only a client that refuses to take its answers is cut). One timer serves all of them; it
+//! is moved when it fires, or for a nearer deadline.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::Bounds;
 use super::streams::Taking;
+use crate::listen::Bounds;
+use crate::listen::stream::ClientStream;
 
 /// How many requests a connection is serving.
 #[derive(Debug, Default)]
@@ -112,15 +114,17 @@ impl<B: Body + Unpin> Body for Tracked<B> {
 enum State {
     /// No request; since when.
     Idle(Instant),
-    /// Bytes of a head have come; since when.
-    Head(Instant),
+    /// No request yet; since when.
+    New(Instant),
     /// A request is served, or was when last looked.
     Serving,
 }
 
 /// A stream that fails once its connection has been silent for too long.
-pub(super) struct TimedIo<S> {
-    stream: S,
+pub(super) struct TimedIo {
+    stream: ClientStream,
+    /// What was read of it before.
+    came: Bytes,
     activity: Arc<Activity>,
     state: State,
     /// Since when a write has been waiting for the client.
@@ -128,23 +132,26 @@ pub(super) struct TimedIo<S> {
     timer: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
-    /// Streams share an HTTP/2 connection: bytes then do not mean that a head has begun.
-    h2: bool,
 }
 
-impl<S> TimedIo<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>, bounds: &Bounds, h2: bool) -> TimedIo<S> {
+impl TimedIo {
+    pub(super) fn new(
+        stream: ClientStream,
+        came: Bytes,
+        activity: Arc<Activity>,
+        bounds: &Bounds,
+    ) -> TimedIo {
         let now = Instant::now();
         TimedIo {
             stream,
+            came,
             activity,
             // A connection is opened in order to send a request: the first one has no idle time.
-            state: State::Head(now),
+            state: State::New(now),
             stalled: None,
             timer: Box::pin(tokio::time::sleep_until(now + bounds.header_timeout)),
             header_timeout: bounds.header_timeout,
             idle_timeout: bounds.idle_timeout,
-            h2,
         }
     }
 
@@ -158,7 +165,7 @@ impl<S> TimedIo<S> {
             }
             let since_state = match self.state {
                 State::Idle(since) => Some(since + self.idle_timeout),
-                State::Head(since) => Some(since + self.header_timeout),
+                State::New(since) => Some(since + self.header_timeout),
                 State::Serving => None,
             };
             let since_stall = self.stalled.map(|since| since + self.idle_timeout);
@@ -183,25 +190,19 @@ impl<S> TimedIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
+impl AsyncRead for TimedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        if !self.came.is_empty() {
+            let bytes = self.came.len().min(buf.remaining());
+            buf.put_slice(&self.came.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(result) => {
-                let got = buf.filled().len() > before;
-                if got
-                    && !self.h2
-                    && !self.activity.is_serving()
-                    && !matches!(self.state, State::Head(_))
-                {
-                    self.state = State::Head(Instant::now());
-                }
-                Poll::Ready(result)
-            }
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => match self.poll_deadline(cx) {
                 Poll::Ready(error) => Poll::Ready(Err(error)),
                 Poll::Pending => Poll::Pending,
@@ -210,7 +211,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> TimedIo<S> {
+impl TimedIo {
     /// Notes whether the client takes what it is given.
     fn written<T>(
         &mut self,
@@ -229,7 +230,7 @@ impl<S: AsyncWrite + Unpin> TimedIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimedIo<S> {
+impl AsyncWrite for TimedIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
