@@ -250,7 +250,7 @@ impl Passing {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 match self.ended.take() {
-                    // What came before is written out first: hyper drops what it has not written when a body fails.
+                    // What came before is written out first: on HTTP/2 what is not written is lost when a body fails.
                     Some(Err(error)) if !self.flushed => {
                         self.flushed = true;
                         self.ended = Some(Err(error));

@@ -1,8 +1,8 @@
 //! Whether anything has happened since an answer was last looked at.
 //!
-//! hyper asks for the next frame three times for each chunk that comes alone: until there is none, and once more after it
-//! has written. Asking the upstream's connection and the timers each time costs more than what comes of it: who was told to
-//! wait need not ask again before he is woken up.
+//! Whoever sends an answer asks for its next piece until there is none, and again whenever the client's side calls. Asking
+//! the upstream's connection and the timers each time costs more than what comes of it: who was told to wait need not ask again
+//! before he is woken up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
