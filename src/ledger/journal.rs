@@ -4,50 +4,38 @@
 //! the process died now), `close` before the answer's last byte. The page cache survives the death of the process;
 //! [`Fsync`] says what survives the loss of power.
 //!
-//! **A full disk.** Records are written over zeros that were written before: a segment is always extended by
-//! `STEP_BYTES` *before* it is needed. `begin` sees to it that what lies ahead has room for the `close` of every open
-//! request (the size of its `begin` and `CLOSE_SLACK_BYTES`), and is refused when the disk has no more; the closes of
-//! the requests let through then still fit. (On a copy-on-write file system even overwriting takes space; there this is
-//! best effort.)
+//! **A full disk** leaves room for the ends of the requests that it let through: see `room`.
 //!
 //! **Segments.** At [`Limits::segment_bytes`] a new file is begun. A file is deleted when every close in it is durably
 //! in the store and every begin in it was closed. Marks in the journal say how far the store has durably come, so that
 //! a start after a crash re-reads seconds, not gigabytes.
 
 mod adopt;
+mod flush;
+mod health;
 mod owed;
 mod pen;
 mod read;
+mod room;
 mod segment;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
 
 pub use adopt::Recovery;
 pub(super) use adopt::{Abandoned, abandoned};
+pub use flush::Fsync;
 use owed::Owed;
 use pen::{Open, Pen};
 pub(super) use read::{Closed, closed_entries};
+use room::{CLOSE_SLACK_BYTES, STEP_BYTES};
 use segment::{RecordKind, Salt, Segment};
-
-/// When journal records are forced from the page cache to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fsync {
-    /// Before `begin` and `close` return: nothing is lost with the power, and each request waits for the disk twice
-    /// (calls that wait at the same time share one flush).
-    Always,
-    /// By the sync thread, twice in so many milliseconds: a loss of power takes the last interval at most, as long as a flush
-    /// takes no more than half of it.
-    Interval(u64),
-    /// When the operating system likes.
-    Never,
-}
 
 /// How large a journal may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +65,6 @@ pub enum JournalError {
 
 /// The largest entry, encoded. Real ones have some 300 bytes; texts from outside are bounded before they come here.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
-/// What a `close` may have more than its `begin`: the served model, tier, price rows, a reason.
-const CLOSE_SLACK_BYTES: u64 = 1024;
-/// The space with which a journal that failed is taken for well again.
-const PROBE_BYTES: u64 = 16 * 1024;
-/// How far a segment is written with zeros at a time.
-const STEP_BYTES: u64 = 256 * 1024;
-
 /// A place in a journal, in the order in which records were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
@@ -234,80 +215,6 @@ impl Journal {
             .map_err(|error| Unwritten { error, entry: None })
     }
 
-    /// Says once that the journal begins to fail.
-    fn failed(&self, error: &JournalError) {
-        // One entry's own fault.
-        if matches!(error, JournalError::TooLarge(_)) {
-            return;
-        }
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "requests are refused: what they use could not be recorded");
-        }
-    }
-
-    /// Says once that requests can begin again.
-    fn recovered(&self) {
-        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the journal takes records again");
-        }
-    }
-
-    /// Whether requests can begin. A journal that failed finds out here whether there is space again, since who asks this
-    /// may send no request before the answer is yes.
-    pub(super) fn check(&self) -> Result<(), JournalError> {
-        if self.failing.load(Ordering::Relaxed) {
-            let mut pen = self.pen();
-            self.within_limit(&pen)?;
-            self.make_room(&mut pen, PROBE_BYTES)?;
-            // There may be room enough from before, on a disk that takes nothing any more.
-            let written = pen.segment.probe();
-            written.map_err(|error| refusal(&self.directory, &error))?;
-            drop(pen);
-            // The page cache takes what the disk does not: where each record waits for the disk, so does this.
-            if self.fsync == Fsync::Always {
-                self.sync()?;
-            }
-            self.recovered();
-        }
-        Ok(())
-    }
-
-    fn within_limit(&self, pen: &Pen) -> Result<(), JournalError> {
-        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
-            return Err(self.spool_full());
-        }
-        Ok(())
-    }
-
-    pub(super) fn spool_full(&self) -> JournalError {
-        JournalError::SpoolFull(self.directory.clone())
-    }
-
-    /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
-    fn make_room(&self, pen: &mut Pen, bytes: u64) -> Result<(), JournalError> {
-        if pen.segment.end() >= self.limits.segment_bytes {
-            // When there is no space for a new file, the old one goes on.
-            if self.rotate(pen, bytes).is_ok() {
-                return Ok(());
-            }
-        }
-        let wanted = pen.segment.end() + pen.reserved + bytes;
-        if wanted > pen.segment.room() {
-            let steps = (wanted - pen.segment.room()).div_ceil(STEP_BYTES);
-            pen.segment
-                .extend(steps * STEP_BYTES)
-                .map_err(|error| refusal(&self.directory, &error))?;
-        }
-        Ok(())
-    }
-
-    fn rotate(&self, pen: &mut Pen, bytes: u64) -> io::Result<()> {
-        let room = (pen.reserved + bytes).div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
-        let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
-        pen.turn_to(next);
-        Ok(())
-    }
-
     fn write(&self, pen: &mut Pen) -> Result<(), JournalError> {
         let Pen {
             segment, buffer, ..
@@ -324,65 +231,6 @@ impl Journal {
             pen.awaited = false;
             self.news.notify_all();
         }
-        Ok(())
-    }
-
-    fn sync_before_return(&self, pen: MutexGuard<'_, Pen>) -> Result<(), JournalError> {
-        if self.fsync != Fsync::Always {
-            return Ok(());
-        }
-        let written = pen.written;
-        drop(pen);
-        self.sync_to(written)
-    }
-
-    /// Sleeps until there is a record that was not forced to the disk, or `stopping` says so after [`Journal::wake`].
-    pub(super) fn wait_for_record(&self, stopping: impl Fn() -> bool) {
-        let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pen = self.pen();
-        while pen.written <= synced && !stopping() {
-            pen.awaited = true;
-            pen = self.news.wait(pen).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Wakes up who waits for a record.
-    pub(super) fn wake(&self) {
-        let _pen = self.pen();
-        self.news.notify_all();
-    }
-
-    /// Forces everything written so far to the disk.
-    pub(super) fn sync(&self) -> Result<(), JournalError> {
-        let written = self.pen().written;
-        self.sync_to(written)
-    }
-
-    /// Who waits here while another flushes finds its own record flushed as well.
-    fn sync_to(&self, written: u64) -> Result<(), JournalError> {
-        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        if *synced >= written {
-            return Ok(());
-        }
-        let (files, up_to) = {
-            let mut pen = self.pen();
-            let mut files = std::mem::take(&mut pen.unsynced);
-            files.push(pen.segment.file());
-            (files, pen.written)
-        };
-        let several = files.len() > 1;
-        for (at, file) in files.iter().enumerate() {
-            if let Err(error) = file.sync_data() {
-                let unsynced = files.iter().skip(at).take(files.len() - 1 - at);
-                self.pen().unsynced.extend(unsynced.cloned());
-                return Err(refusal(&self.directory, &error));
-            }
-        }
-        if several {
-            adopt::sync_directory(&self.directory)
-                .map_err(|error| refusal(&self.directory, &error))?;
-        }
-        *synced = up_to;
         Ok(())
     }
 
@@ -476,90 +324,5 @@ fn refusal(directory: &std::path::Path, error: &io::Error) -> JournalError {
             JournalError::DiskFull(directory.to_owned())
         }
         _ => JournalError::Failed(directory.to_owned(), error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::samples::sample;
-
-    #[test]
-    fn a_disk_that_takes_no_writes_is_not_well_because_there_is_room() {
-        let root = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 1 << 20,
-        };
-        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
-        journal.begin(&sample(1)).unwrap();
-        let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
-        let writable = journal.pen().segment.replace_file(read_only);
-        assert!(matches!(
-            journal.begin(&sample(2)),
-            Err(JournalError::Failed(..))
-        ));
-        assert!(matches!(journal.check(), Err(JournalError::Failed(..))));
-        let writable = writable.try_clone().unwrap();
-        journal.pen().segment.replace_file(writable);
-        assert_eq!(journal.check(), Ok(()));
-        journal.close(sample(1), |_, _| {}).unwrap();
-        let end = journal.end();
-        let mut closed = Vec::new();
-        journal
-            .read_after(Position::default(), 1 << 20, &mut |entry, at| {
-                closed.push((entry.id, at));
-            })
-            .unwrap();
-        assert_eq!(closed, [(sample(1).id, end)]);
-    }
-
-    #[test]
-    fn a_disk_that_cannot_be_flushed_is_not_well_before_a_flush_succeeds() {
-        let root = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 1 << 20,
-        };
-        let journal = Journal::create(root.path(), Fsync::Always, limits).unwrap();
-        journal.begin(&sample(1)).unwrap();
-        // It takes writes, and no flush.
-        let unflushable = File::options().write(true).open("/dev/null").unwrap();
-        let disk = journal.pen().segment.replace_file(unflushable);
-        assert!(matches!(
-            journal.begin(&sample(2)),
-            Err(JournalError::Failed(..))
-        ));
-        for _ in 0..2 {
-            assert!(matches!(journal.check(), Err(JournalError::Failed(..))));
-        }
-        journal
-            .pen()
-            .segment
-            .replace_file(disk.try_clone().unwrap());
-        assert_eq!(journal.check(), Ok(()));
-        journal.begin(&sample(3)).unwrap();
-    }
-
-    #[test]
-    fn a_refused_requests_own_entry_does_not_make_a_full_journal_well() {
-        let root = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 0,
-        };
-        let mut journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
-        let is_failing = |journal: &Journal| journal.failing.load(Ordering::Relaxed);
-        assert!(matches!(
-            journal.begin(&sample(1)),
-            Err(JournalError::SpoolFull(_))
-        ));
-        journal.close(sample(1), |_, _| {}).unwrap();
-        assert!(is_failing(&journal));
-        assert!(matches!(journal.check(), Err(JournalError::SpoolFull(_))));
-        assert!(is_failing(&journal));
-        journal.limits.total_bytes = 1 << 20;
-        assert_eq!(journal.check(), Ok(()));
-        assert!(!is_failing(&journal));
     }
 }

@@ -199,3 +199,19 @@ pub struct CounterState {
     /// Held by open reservations.
     pub reserved: i128,
 }
+
+/// Use of the past: what a limit counts of one or more requests that were admitted at a moment.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// The limit.
+    pub rule: Arc<Rule>,
+    /// When they were admitted.
+    pub at: Timestamp,
+    /// In the units of what the limit measures.
+    pub units: i128,
+}
+
+/// Which part of its counter goes with a limit: the cell of its present window, or of a rolling one all (`None`).
+pub(super) fn gone_cell(rule: &Arc<Rule>, now: Timestamp) -> Option<WindowSpan> {
+    (!rule.is_rolling()).then(|| Bound::new(rule, now).cell)
+}

@@ -19,6 +19,7 @@
 
 mod delivery;
 mod lease;
+mod limits;
 mod link;
 mod node;
 mod outage;
@@ -26,32 +27,30 @@ mod past;
 mod rebuild;
 mod recount;
 mod registration;
+mod reservations;
 mod script;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
-use self::delivery::Owed;
 use self::link::Link;
 pub use self::link::LinkError;
-use self::node::{Last, Node, Open, present};
+use self::node::{Node, Open, present};
 use self::rebuild::Rising;
 pub use self::rebuild::{Past, Seeder};
-use self::script::{Arguments, SCRIPTS, more_units, read_refusal, reserve_arguments};
+use self::script::{Arguments, SCRIPTS};
 use super::chain::Rule;
 use super::memory::{MemoryQuota, SETTLE_LATE_MS};
-use super::{Bound, CounterState, Demand, ReserveError, SettleError, Settled, Use};
+use super::{Bound, CounterState};
 use crate::config::quota::{QuotaFailure, Redis};
 use crate::ids::{AccountId, RequestId};
-use crate::plan::Measure;
 
 /// How shared quotas are kept.
 #[derive(Clone, Debug)]
@@ -161,275 +160,6 @@ impl RedisQuota {
         (node.open.len(), node.owed.len())
     }
 
-    /// As [`super::Quota::reserve`].
-    pub async fn reserve(
-        self: &Arc<Self>,
-        id: RequestId,
-        bounds: &mut [Bound],
-        demand: &Demand,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<(), ReserveError> {
-        let latest_ms = self.advance(now);
-        let expires_ms = expires_at.as_millisecond();
-        let root = bounds.first().map(|bound| bound.rule.root.clone());
-        let root = {
-            let mut node = self.lock();
-            if node.open.contains_key(&id) {
-                return Err(ReserveError::WrongState);
-            }
-            if node.open.len() >= MemoryQuota::MAX_OPEN {
-                return Err(ReserveError::TooMany);
-            }
-            let Some(root) = root else {
-                // Without limits it is no business of Redis.
-                node.open.insert(id, Open::unlimited(expires_ms));
-                return Ok(());
-            };
-            root
-        };
-        let until_ms = expires_ms.min(latest_ms.saturating_add(self.lease_ms));
-        let answer = self
-            .in_tree(&root, self.wait, &SCRIPTS.reserve, |epoch| {
-                let need = |on: Measure| demand.units(on);
-                reserve_arguments(epoch, latest_ms, "new", id, until_ms, bounds, need, now)
-            })
-            .await;
-        let (epoch, mut answer) = match answer {
-            Ok(answer) => answer,
-            Err(_) if self.fail == QuotaFailure::Open => {
-                return self.reserve_share(id, root, bounds, demand, now, expires_at);
-            }
-            Err(_) => return Err(ReserveError::Unavailable),
-        };
-        let verdict = answer.text();
-        if verdict == "state" {
-            return Err(ReserveError::WrongState);
-        }
-        let denied = read_refusal(&mut answer);
-        for bound in bounds.iter_mut() {
-            bound.state = answer.state();
-            if verdict == "ok" {
-                let need = demand.units(bound.rule.counter.on());
-                bound.state.reserved = bound.state.reserved.saturating_add(need);
-            }
-        }
-        let mut node = self.lock();
-        node.note(bounds);
-        if verdict != "ok" {
-            return Err(ReserveError::Denied(denied));
-        }
-        let open = Open {
-            root,
-            epoch: Some(epoch),
-            bounds: bounds.to_vec(),
-            demand: *demand,
-            expires_ms,
-            shared_locally: false,
-        };
-        node.open.insert(id, open);
-        Ok(())
-    }
-
-    /// As [`super::Quota::top_up`].
-    pub async fn top_up(
-        self: &Arc<Self>,
-        id: RequestId,
-        more: &Demand,
-        now: Timestamp,
-    ) -> Result<(), ReserveError> {
-        let latest_ms = self.advance(now);
-        let open = self.lock().open.get(&id).cloned();
-        let open = open.ok_or(ReserveError::WrongState)?;
-        if open.bounds.is_empty() {
-            return Ok(());
-        }
-        if open.shared_locally {
-            self.share.top_up(id, more, now)?;
-            return self.note_more(id, more);
-        }
-        let bounds = present(&open.bounds, now);
-        let answer = self
-            .in_tree(&open.root, self.wait, &SCRIPTS.reserve, |epoch| {
-                let need = |on: Measure| more_units(more, on);
-                reserve_arguments(epoch, latest_ms, "more", id, 0, &bounds, need, now)
-            })
-            .await;
-        let mut answer = match answer {
-            Ok((_, answer)) => answer,
-            Err(_) if self.fail == QuotaFailure::Open => {
-                return self.top_up_share(id, more, now);
-            }
-            Err(_) => return Err(ReserveError::Unavailable),
-        };
-        match answer.text().as_str() {
-            "ok" => self.note_more(id, more),
-            "denied" => Err(ReserveError::Denied(read_refusal(&mut answer))),
-            _ => Err(ReserveError::WrongState),
-        }
-    }
-
-    /// As [`super::Quota::settle`]. While Redis is away the settlement is kept and made later; it then gives no
-    /// warnings.
-    pub async fn settle(
-        self: &Arc<Self>,
-        id: RequestId,
-        actual: &Demand,
-        now: Timestamp,
-    ) -> Result<Settled, SettleError> {
-        let latest_ms = self.advance(now);
-        let (open, generation) = self.take(id, latest_ms)?;
-        if open.bounds.is_empty() {
-            return Ok(Settled {
-                generation,
-                ..Settled::default()
-            });
-        }
-        if open.shared_locally {
-            // Its own error would be that the share has forgotten it: then it holds nothing there.
-            let _ = self.share.settle(id, actual, now);
-        }
-        let overrun = actual.above(&open.demand);
-        let settled = Owed {
-            id,
-            open,
-            actual: Some(*actual),
-        };
-        let crossings = self.deliver(settled, now).await?;
-        Ok(Settled {
-            overrun,
-            crossings,
-            generation,
-        })
-    }
-
-    /// As [`super::Quota::release`].
-    pub async fn release(
-        self: &Arc<Self>,
-        id: RequestId,
-        now: Timestamp,
-    ) -> Result<(), SettleError> {
-        let latest_ms = self.advance(now);
-        let (open, _) = self.take(id, latest_ms)?;
-        if open.bounds.is_empty() {
-            return Ok(());
-        }
-        if open.shared_locally {
-            let _ = self.share.release(id, now);
-        }
-        let released = Owed {
-            id,
-            open,
-            actual: None,
-        };
-        self.deliver(released, now).await.map(|_| ())
-    }
-
-    /// As [`super::Quota::seed`].
-    ///
-    /// # Errors
-    /// When Redis is away.
-    pub async fn seed(self: &Arc<Self>, past: &Past, now: Timestamp) -> Result<(), LinkError> {
-        let latest_ms = self.advance(now);
-        for (rule, uses) in past::by_counter(&past.uses) {
-            let once = past::once(rule, now);
-            let booked = past::by_cell(uses, now);
-            self.in_tree(&rule.root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
-                past::seed_arguments(epoch, latest_ms, &once, &booked, now)
-            })
-            .await?;
-        }
-        let mut by_root: HashMap<&AccountId, Vec<&Arc<Rule>>> = HashMap::new();
-        for rule in &past.rules {
-            by_root.entry(&rule.root).or_default().push(rule);
-        }
-        for (root, rules) in by_root {
-            self.in_tree(root, Self::LONG_WAIT, &SCRIPTS.built, |epoch| {
-                past::built_arguments(epoch, latest_ms, rules.iter().copied())
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// As [`super::Quota::add`].
-    ///
-    /// # Errors
-    /// When Redis is away.
-    pub async fn add(self: &Arc<Self>, uses: &[Use], now: Timestamp) -> Result<(), LinkError> {
-        let latest_ms = self.advance(now);
-        for (bound, units) in past::by_cell(uses, now) {
-            let root = bound.rule.root.clone();
-            let booked = [(bound, units)];
-            self.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.seed, |epoch| {
-                past::seed_arguments(epoch, latest_ms, "", &booked, now)
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// As [`super::Quota::adopt`]. Trees without limits have an empty list.
-    ///
-    /// # Errors
-    /// When Redis is away.
-    pub async fn adopt(
-        self: &Arc<Self>,
-        trees: HashMap<AccountId, Vec<Arc<Rule>>>,
-        now: Timestamp,
-    ) -> Result<Vec<Arc<Rule>>, LinkError> {
-        let latest_ms = self.advance(now);
-        let mut adopting = JoinSet::new();
-        let mut unbuilt = Vec::new();
-        for (root, rules) in trees {
-            if adopting.len() >= Self::CALLS_MAX
-                && let Some(Ok(found)) = adopting.join_next().await
-            {
-                unbuilt.append(&mut found?);
-            }
-            let quota = Arc::clone(self);
-            adopting.spawn(async move {
-                let adopted = quota.in_tree(&root, Self::LONG_WAIT, &SCRIPTS.adopt, |epoch| {
-                    past::adopt_arguments(epoch, latest_ms, &rules, now)
-                });
-                let (_, mut answer) = adopted.await?;
-                answer.text();
-                let is_unbuilt = |_: &Arc<Rule>| answer.integer() == Some(1);
-                Ok::<_, TreeError>(rules.into_iter().filter(is_unbuilt).collect())
-            });
-        }
-        while let Some(found) = adopting.join_next().await {
-            if let Ok(found) = found {
-                let mut found: Vec<Arc<Rule>> = found?;
-                unbuilt.append(&mut found);
-            }
-        }
-        Ok(unbuilt)
-    }
-
-    /// As [`super::Quota::forget`].
-    pub fn forget(&self, rules: &[Arc<Rule>], now: Timestamp) {
-        self.share.forget(rules, now);
-        self.lock().forget(rules, now);
-    }
-
-    /// As [`super::Quota::remember`].
-    pub fn remember(&self, uses: &[Use], now: Timestamp) {
-        let mut node = self.lock();
-        for (bound, units) in past::by_cell(uses, now) {
-            if bound.window.end_ms <= now.as_millisecond() {
-                continue;
-            }
-            let counter = Arc::clone(&bound.rule.counter);
-            let last = node.last.entry(counter).or_insert_with(|| Last {
-                rule: Arc::clone(&bound.rule),
-                window_end_ms: bound.window.end_ms,
-                state: CounterState::default(),
-            });
-            last.state.used = last.state.used.saturating_add(units);
-        }
-    }
-
     /// As [`super::Quota::begin_generation`].
     pub fn begin_generation(&self, generation: u64) -> HashSet<RequestId> {
         let mut node = self.lock();
@@ -468,13 +198,6 @@ impl RedisQuota {
             .values()
             .filter(|last| last.window_end_ms > now.as_millisecond());
         super::memory::fullest(present.map(|last| (&last.rule, last.state)), count)
-    }
-
-    fn note_more(&self, id: RequestId, more: &Demand) -> Result<(), ReserveError> {
-        let mut node = self.lock();
-        let open = node.open.get_mut(&id).ok_or(ReserveError::WrongState)?;
-        open.demand = open.demand.plus(more);
-        Ok(())
     }
 
     async fn call(

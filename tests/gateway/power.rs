@@ -4,9 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    ACME, CHAT, Client, Gateway, Reply, Upstream, chat_answer, config, misfortune,
-};
+use crate::support::{ACME, CHAT, Client, Reply, Upstream, chat_answer, config, misfortune};
 
 /// Power cuts; the long form of this test sets more.
 fn cuts() -> usize {
@@ -28,16 +26,15 @@ async fn a_power_cut_takes_nothing_where_each_record_is_forced() {
 }
 
 async fn cut_the_power(fsync: &str, may_be_lost: Duration) {
-    let Some(wrapper) = misfortune::under(&["MISFORTUNE_DISK=DIRECTORY/data"]) else {
-        return;
-    };
-    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     let upstream = Upstream::start(|_| Reply::json(200, chat_answer(5, 3))).await;
     let store = format!(
         "[store]\nurl = \"sqlite:DIRECTORY/data/weir.db\"\nfsync = \"{fsync}\"\n{}",
         config(&upstream, ACME)
     );
-    let mut gateway = Gateway::prepare(&wrapper, &store);
+    let disk = ["MISFORTUNE_DISK=DIRECTORY/data"];
+    let Some(mut gateway) = misfortune::prepare(&disk, &store) else {
+        return;
+    };
     std::fs::create_dir(gateway.directory().join("data")).unwrap();
     let seen: Arc<Mutex<Vec<(String, Instant)>>> = Arc::default();
     let mut forgiven = HashSet::new();

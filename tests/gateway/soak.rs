@@ -10,10 +10,8 @@ use http_body_util::BodyExt;
 
 use crate::support::gateway::Vitals;
 use crate::support::{
-    ACME, Body, CHAT, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
+    ACME, Body, CHAT, CHAT_PATH, Client, Gateway, Reply, Upstream, chat_answer, chat_chunks, config,
 };
-
-const CHAT_PATH: &str = "/v1/chat/completions";
 
 fn median(values: &[u64]) -> u64 {
     let mut sorted = values.to_vec();

@@ -59,6 +59,9 @@ since = 2026-01-01
 keys = [{ id = "acme-app", secret = "sk-acme" }]
 "#;
 
+/// Where chat requests go.
+pub const CHAT_PATH: &str = "/v1/chat/completions";
+
 /// A chat request of a few words.
 pub const CHAT: &str =
     r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Say hello."}]}"#;

@@ -1,7 +1,7 @@
 //! Advice: the lowest price and the highest limits that reach a margin, proved.
 
 use weir::margin::advise::{Advice, Question, advise};
-use weir::margin::whatif::{Changes, what_if};
+use weir::margin::whatif::Changes;
 use weir::margin::{Books, By};
 use weir::money::Money;
 use weir::plan::{Amount, Overage, OverageCharge};
@@ -59,18 +59,8 @@ fn ask(target_ppm: i32) -> Advice {
 fn margin_with(changes: Changes) -> (Money, Money) {
     let (store, books) = world();
     let range = range("2025-03-01", "2025-04-01");
-    let now = at("2025-04-02");
-    let answer = what_if(
-        &*store,
-        &books,
-        &prices(),
-        &changes,
-        By::Plan,
-        range,
-        now,
-        &|_, _| {},
-    )
-    .unwrap();
+    let by = By::Plan;
+    let answer = what_if(&store, &books, &prices(), &changes, by, range, "2025-04-02");
     let total = answer.whatif.total;
     (total.margin_usd, total.revenue_usd)
 }
@@ -181,17 +171,9 @@ fn limits_are_found_where_what_they_save_is_not_simply_what_they_cut() {
                     limits: vec![cap],
                     ..Changes::default()
                 };
-                let answer = what_if(
-                    &*store,
-                    &books,
-                    &prices(),
-                    &changes,
-                    By::Plan,
-                    range,
-                    now,
-                    &|_, _| {},
-                );
-                let total = answer.unwrap().whatif.total;
+                let by = By::Plan;
+                let answer = what_if(&store, &books, &prices(), &changes, by, range, "2025-04-02");
+                let total = answer.whatif.total;
                 let wanted = total.revenue_usd.picos() * i128::from(target_ppm);
                 total.margin_usd.picos() * 1_000_000 >= wanted
             };

@@ -1,6 +1,6 @@
 //! The cases that made headlines, by name.
 
-use weir::margin::whatif::{Changes, WhatIf, what_if};
+use weir::margin::whatif::{Changes, WhatIf};
 use weir::margin::{Books, By};
 use weir::money::Money;
 use weir::plan::Plan;
@@ -121,18 +121,7 @@ fn mapped(store: &Ledger, books: &Books, map: &str, month: (&str, &str)) -> What
         ..Changes::default()
     };
     let range = range(month.0, month.1);
-    let now = at(month.1);
-    what_if(
-        &**store,
-        books,
-        &prices(),
-        &changes,
-        By::Model,
-        range,
-        now,
-        &|_, _| {},
-    )
-    .unwrap()
+    what_if(store, books, &prices(), &changes, By::Model, range, month.1)
 }
 
 #[test]

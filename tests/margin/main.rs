@@ -11,7 +11,6 @@ mod advise;
 mod books;
 mod headlines;
 mod ledger;
-
 mod projection;
 mod reconcile;
 mod reprice;

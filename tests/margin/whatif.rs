@@ -1,10 +1,10 @@
 //! What-if: identity, maps, plan prices, limits, cache hits.
 
+mod limits;
+
 use weir::ledger::Entry;
-use weir::ledger::store::Store as _;
-use weir::margin::whatif::limits::Cap;
 use weir::margin::whatif::spoken::price_table;
-use weir::margin::whatif::{Changes, WhatIf, what_if};
+use weir::margin::whatif::{Changes, WhatIf};
 use weir::margin::{Books, By};
 use weir::money::Money;
 use weir::price::{Above, PriceTable, Rates};
@@ -63,26 +63,13 @@ fn world() -> (Ledger, Books) {
 
 fn ask(changes: &Changes, by: By) -> WhatIf {
     let (store, books) = world();
-    let range = range("2025-03-01", "2025-04-01");
-    let now = at("2025-04-10");
-    what_if(
-        &*store,
-        &books,
-        &prices(),
-        changes,
-        by,
-        range,
-        now,
-        &|_, _| {},
-    )
-    .unwrap()
+    asked(&store, &books, changes, by)
 }
 
-fn limit(text: &str) -> Changes {
-    Changes {
-        limits: vec![text.parse::<Cap>().unwrap()],
-        ..Changes::default()
-    }
+/// Of March.
+fn asked(store: &Ledger, books: &Books, changes: &Changes, by: By) -> WhatIf {
+    let march = range("2025-03-01", "2025-04-01");
+    what_if(store, books, &prices(), changes, by, march, "2025-04-10")
 }
 
 #[test]
@@ -124,197 +111,6 @@ fn another_plan_price_changes_revenue_and_touches_whoever_has_the_plan() {
 }
 
 #[test]
-fn a_limit_serves_what_fits_and_says_whom_it_stops() {
-    let answer = ask(&limit("pro:cost=150/period"), By::Account);
-    // 20 dollars a day: the eighth day is served by half.
-    assert_eq!(row(&answer.whatif, "heavy").cost_usd, usd("150"));
-    assert_eq!(
-        row(&answer.whatif, "light").cost_usd,
-        row(&answer.actual, "light").cost_usd
-    );
-    assert_eq!(answer.difference_usd, usd("450"));
-    assert_eq!(
-        (answer.touched_accounts, answer.touched_paying_accounts),
-        (1, 1)
-    );
-    assert_eq!(answer.stopped_accounts, 1);
-    assert_eq!(answer.stopped[0].account, "heavy");
-    assert_eq!(answer.stopped[0].first, at("2025-03-08"));
-    assert_eq!(answer.stopped[0].saving_usd, usd("450"));
-    // Whoever is stopped still asked: its requests are refused, not gone.
-    let heavy = row(&answer.whatif, "heavy");
-    assert_eq!((heavy.requests, heavy.outcomes[4]), (30, 23));
-}
-
-#[test]
-fn requests_that_are_cut_one_by_one_add_up_to_what_the_limit_serves() {
-    let prices = prices();
-    let books = Books::new(
-        [plan("pro", "200.00")],
-        [account("heavy", "pro", "2025-03-01")],
-        &[],
-        &[],
-    )
-    .unwrap();
-    // Ten an hour on two days; each is an entry of its own where tags are asked for, or within an hour.
-    let mut entries: Vec<Entry> = Vec::new();
-    for hour in ["03-01T09", "03-01T10", "03-02T09"] {
-        for minute in 10..20 {
-            let moment = at(&format!("2025-{hour}:{minute}:00Z"));
-            let mut entry = entry(&prices, "heavy", "pro", "mystery", moment, tokens(1_000, 0));
-            entry.retries = 2;
-            entry.tags = vec![("minute".into(), minute.to_string().into())];
-            entries.push(entry);
-        }
-    }
-    let store = Ledger::new(entries, &[]);
-    let ask = |text: &str, by: By, since: &str, until: &str| {
-        let range = range(since, until);
-        let now = at("2025-04-10");
-        let changes = limit(text);
-        let quiet = |_, _| {};
-        let answer = what_if(&*store, &books, &prices, &changes, by, range, now, &quiet).unwrap();
-        let total = answer.whatif.total;
-        assert_eq!(total.unpriced_requests, total.outcomes[0]);
-        (total.requests, total.outcomes[0], total.outcomes[4])
-    };
-    for by in [By::Tag, By::Plan] {
-        let all = |text| ask(text, by, "2025-03-01", "2025-04-01");
-        assert_eq!(all("pro:requests=7/hour"), (30, 21, 9));
-        assert_eq!(all("pro:requests=7/day"), (30, 14, 16));
-        assert_eq!(all("pro:requests=25/month"), (30, 25, 5));
-        // Two and a half an hour: what is left of one hour's counts in the next.
-        assert_eq!(all("pro:tokens=2500/hour"), (30, 7, 23));
-    }
-    let within = ask(
-        "pro:requests=7/hour",
-        By::Plan,
-        "2025-03-01T09:05:00Z",
-        "2025-03-01T09:55:00Z",
-    );
-    assert_eq!(within, (10, 7, 3));
-}
-
-#[test]
-fn who_asks_while_the_ledger_is_read_is_not_touched_by_a_limit() {
-    let (store, books) = world();
-    let moment = at("2025-03-05T12:00:00Z");
-    let late = entry(
-        &prices(),
-        "light",
-        "pro",
-        "gpt-4o",
-        moment,
-        tokens(1_000, 10),
-    );
-    let booked = std::sync::Once::new();
-    // Of two readings the first is done.
-    let between = |done: u64, all: u64| {
-        if done * 2 >= all {
-            booked.call_once(|| store.append(std::slice::from_ref(&late)).map(drop).unwrap());
-        }
-    };
-    let answer = what_if(
-        &*store,
-        &books,
-        &prices(),
-        &limit("pro:cost=150/period"),
-        By::Account,
-        range("2025-03-01", "2025-04-01"),
-        at("2025-04-10"),
-        &between,
-    )
-    .unwrap();
-    assert!(booked.is_completed());
-    assert_eq!(answer.touched_accounts, 1);
-    assert_eq!(row(&answer.actual, "light"), row(&answer.whatif, "light"));
-}
-
-#[test]
-fn limits_hold_in_each_of_their_windows() {
-    let cost_of_heavy = |text: &str| {
-        let answer = ask(&limit(text), By::Account);
-        row(&answer.whatif, "heavy").cost_usd
-    };
-    assert_eq!(cost_of_heavy("pro:cost=5/day"), usd("150"));
-    assert_eq!(cost_of_heavy("pro:cost=5/hour"), usd("150"));
-    // Weeks begin on Mondays: 1-2, 3-9, 10-16, 17-23, 24-30 March.
-    assert_eq!(cost_of_heavy("pro:cost=60/week"), usd("280"));
-    assert_eq!(cost_of_heavy("pro:tokens=1000000/day"), usd("300"));
-    assert_eq!(cost_of_heavy("pro:requests=3/month"), usd("60"));
-    // Any 48 hours hold at most 20 dollars: every other day.
-    assert_eq!(cost_of_heavy("pro:cost=20/2d"), usd("300"));
-    assert_eq!(cost_of_heavy("team:cost=0/month"), usd("600"));
-}
-
-#[test]
-fn a_parent_s_limit_counts_what_its_children_use() {
-    let prices = prices();
-    let moment = |day: u32| at(&format!("2025-03-{day:02}T09:15:00Z"));
-    let entries = (1..=10)
-        .map(|day| {
-            let mut entry = entry(
-                &prices,
-                "child",
-                "free",
-                "gpt-4o",
-                moment(day),
-                tokens(0, 1_000_000),
-            );
-            entry.lineage = vec!["parent".into(), "child".into()].into();
-            entry
-        })
-        .collect();
-    let books = Books::new(
-        [plan("free", "0"), plan("team", "0")],
-        [
-            account("parent", "team", "2025-01-01"),
-            account("child", "free", "2025-01-01"),
-        ],
-        &[],
-        &[],
-    )
-    .unwrap();
-    let store = Ledger::new(entries, &[]);
-    let changes = limit("team:cost=35/month");
-    let range = range("2025-03-01", "2025-04-01");
-    let now = at("2025-04-01");
-    let answer = what_if(
-        &*store,
-        &books,
-        &prices,
-        &changes,
-        By::Account,
-        range,
-        now,
-        &|_, _| {},
-    )
-    .unwrap();
-    assert_eq!(answer.whatif.total.cost_usd, usd("35"));
-}
-
-#[test]
-fn a_window_that_was_open_when_the_range_begins_is_already_filled() {
-    let (store, books) = world();
-    let changes = limit("pro:cost=150/month");
-    let range = range("2025-03-05", "2025-04-01");
-    let now = at("2025-04-10");
-    let answer = what_if(
-        &*store,
-        &books,
-        &prices(),
-        &changes,
-        By::Account,
-        range,
-        now,
-        &|_, _| {},
-    )
-    .unwrap();
-    // 80 dollars were gone before the 5th.
-    assert_eq!(row(&answer.whatif, "heavy").cost_usd, usd("70"));
-}
-
-#[test]
 fn more_cache_hits_are_priced_as_cache_reads() {
     let usage = Usage {
         input_tokens: 1_000_000,
@@ -330,22 +126,10 @@ fn more_cache_hits_are_priced_as_cache_reads() {
             cache_hit_ppm: Some(ppm),
             ..Changes::default()
         };
-        let range = range("2025-03-01", "2025-04-01");
-        let now = at("2025-04-10");
-        what_if(
-            &*store,
-            &books,
-            &prices(),
-            &changes,
-            By::Plan,
-            range,
-            now,
-            &|_, _| {},
-        )
-        .unwrap()
-        .whatif
-        .total
-        .cost_usd
+        asked(&store, &books, &changes, By::Plan)
+            .whatif
+            .total
+            .cost_usd
     };
     assert_eq!(cost(0), usd("2.50"));
     assert_eq!(cost(600_000), usd("1.75"));
@@ -369,7 +153,7 @@ fn unpriced_traffic_gets_a_price_by_a_map_and_an_unknown_target_is_refused() {
         ..Changes::default()
     };
     let range = range("2025-03-01", "2025-04-01");
-    let refused = what_if(
+    let refused = weir::margin::what_if(
         &*store,
         &books,
         &prices(),
@@ -460,18 +244,8 @@ fn a_threshold_within_a_band_of_the_ledger_s_sums_is_held_against_the_average_re
         });
         let store = Ledger::new(entries.collect(), &[]);
         let range = range("2025-03-01", "2025-04-01");
-        let now = at("2025-04-10");
-        let answer = what_if(
-            &*store,
-            &books,
-            &prices,
-            &changes,
-            By::Plan,
-            range,
-            now,
-            &|_, _| {},
-        );
-        let answer = answer.unwrap();
+        let by = By::Plan;
+        let answer = what_if(&store, &books, &prices, &changes, by, range, "2025-04-10");
         (answer.whatif.total.cost_usd, answer.notes)
     };
     let (small, notes) = cost(&[1_000, 3_000]);
@@ -507,15 +281,8 @@ fn a_map_that_maps_nothing_says_so() {
     let (store, books) = world();
     let mut before = changes(&["gpt-4o=o3-mini"]);
     before.limits = vec!["pro:cost=1000000/month".parse().unwrap()];
-    let answer = what_if(
-        &*store,
-        &books,
-        &prices(),
-        &before,
-        By::Plan,
-        range("2025-03-31", "2025-04-01"),
-        at("2025-04-10"),
-        &|_, _| {},
-    );
-    assert_eq!(answer.unwrap().notes.len(), 1);
+    let range = range("2025-03-31", "2025-04-01");
+    let by = By::Plan;
+    let answer = what_if(&store, &books, &prices(), &before, by, range, "2025-04-10");
+    assert_eq!(answer.notes.len(), 1);
 }

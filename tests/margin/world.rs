@@ -7,7 +7,8 @@ use jiff::civil::Date;
 use weir::ids::{AccountId, ModelName};
 use weir::ledger::store::{AccountChange, AccountEvent, TimeRange};
 use weir::ledger::{Entry, Outcome};
-use weir::margin::{Books, By, Report, Row};
+use weir::margin::whatif::Changes;
+use weir::margin::{Books, By, Report, Row, WhatIf};
 use weir::money::Money;
 use weir::plan::{Account, PaymentFee, Period, Plan};
 use weir::price::{PriceRow, PriceTable, PricedBy, PricedModel, Rates};
@@ -195,6 +196,19 @@ pub(crate) fn tokens(input: u64, output: u64) -> Usage {
 
 pub(crate) fn report(store: &Ledger, books: &Books, by: By, range: TimeRange, now: &str) -> Report {
     weir::margin::report(&**store, books, by, range, at(now), &|_, _| {}).unwrap()
+}
+
+pub(crate) fn what_if(
+    store: &Ledger,
+    books: &Books,
+    prices: &PriceTable,
+    changes: &Changes,
+    by: By,
+    range: TimeRange,
+    now: &str,
+) -> WhatIf {
+    let quiet = |_, _| {};
+    weir::margin::what_if(&**store, books, prices, changes, by, range, at(now), &quiet).unwrap()
 }
 
 pub(crate) fn row<'a>(report: &'a Report, id: &str) -> &'a Row {

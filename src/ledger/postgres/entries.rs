@@ -7,10 +7,10 @@ use deadpool_postgres::Object;
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
+use super::connections::{failed, piece};
 use super::rollups::{self, HourKey};
 use super::schema::begin;
 use super::values::{Id, Picos, text};
-use super::{failed, piece};
 use crate::hash::HashMap;
 use crate::ids::{AccountId, ModelName, RequestId, UpstreamId};
 use crate::ledger::codec::moment;

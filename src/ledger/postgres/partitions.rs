@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 
-use super::failed;
+use super::connections::failed;
 use super::schema;
 use crate::ids::RequestId;
 use crate::ledger::entry::Entry;

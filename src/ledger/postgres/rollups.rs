@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
+use super::connections::{failed, piece};
 use super::entries::Cells;
 use super::schema::begin;
 use super::values::{Picos, text};
-use super::{failed, piece};
 use crate::hash::HashMap;
 use crate::ids::{AccountId, KeyId, ModelName, UpstreamId};
 use crate::ledger::codec::moment;

@@ -3,7 +3,7 @@
 use deadpool_postgres::Object;
 use tokio_postgres::Transaction;
 
-use super::failed;
+use super::connections::failed;
 use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.

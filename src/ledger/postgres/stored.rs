@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
-use super::failed;
+use super::connections::failed;
 use super::schema::begin;
 use crate::ids::{AccountId, KeyId};
 use crate::ledger::codec::moment;

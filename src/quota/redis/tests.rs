@@ -8,18 +8,21 @@ mod lost_data;
 mod outage;
 mod recount;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::config::quota::RedisTopology;
 use crate::money::Money;
-use crate::plan::{Action, Amount, Limit, Window};
+use crate::plan::{Action, Amount, Limit, Measure, Window};
 use crate::quota::chain::Chain;
 use crate::quota::naive::single;
+use crate::quota::{Demand, ReserveError, SettleError, Use};
 use crate::secret::Secret;
 
 /// A Redis of the test's own, stopped at its end.

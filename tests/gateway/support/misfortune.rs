@@ -4,9 +4,24 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The words that put a process under misfortune, with these settings; `None`, and a line that says so, where there is no
-/// C compiler.
-pub fn under(settings: &[&str]) -> Option<Vec<String>> {
+use super::Gateway;
+
+/// A gateway under misfortune, with these settings; `None`, and a line that says so, where there is no C compiler.
+pub async fn start(settings: &[&str], config: &str) -> Option<Gateway> {
+    let mut gateway = prepare(settings, config)?;
+    gateway.restart().await;
+    Some(gateway)
+}
+
+/// As [`start`], but only its files: [`Gateway::restart`] starts it.
+pub fn prepare(settings: &[&str], config: &str) -> Option<Gateway> {
+    let wrapper = under(settings)?;
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    Some(Gateway::prepare(&wrapper, config))
+}
+
+/// The words that put a process under misfortune.
+fn under(settings: &[&str]) -> Option<Vec<String>> {
     static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| {
         let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))

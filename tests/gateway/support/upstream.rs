@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::chat_answer;
+
 /// What the gateway asked.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -78,6 +80,14 @@ impl Reply {
         }
     }
 
+    /// As [`Reply::json`] with status 200, after so long.
+    pub fn later(pause: std::time::Duration, body: impl Into<Vec<u8>>) -> Reply {
+        Reply {
+            body: Body::Later(pause, body.into()),
+            ..Reply::json(200, "")
+        }
+    }
+
     pub fn events<P: Into<Vec<u8>>>(pieces: impl IntoIterator<Item = P>) -> Reply {
         Reply::stream(Body::Pieces(pieces.into_iter().map(Into::into).collect()))
     }
@@ -133,6 +143,11 @@ impl Upstream {
             asked,
             left,
         }
+    }
+
+    /// An upstream that answers each chat request at once.
+    pub async fn quick() -> Upstream {
+        Upstream::start(|_| Reply::json(200, chat_answer(1, 1))).await
     }
 
     pub fn url(&self) -> String {
