@@ -152,6 +152,7 @@ async fn what_a_killed_gateway_had_open_counts_though_the_next_one_stops_before_
         return;
     };
     assert_eq!(scene.ask(1).await, [200]);
+    scene.used(1).await;
     let client = scene.gateway.client();
     let body = CHAT.replacen('{', "{\"user\":\"me\",", 1);
     let asking = tokio::spawn(async move { client.start(CHAT_PATH, body, &[]).await });
