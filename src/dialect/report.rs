@@ -17,7 +17,7 @@ use std::ops::Range;
 pub use output::{ChoiceText, OutputText, ToolText};
 pub use reading::{End, Reading, ServedPart};
 
-use self::figures::{Figures, Habit};
+use self::figures::{Beside, Figures, Habit};
 use self::found::{Found, error_message, is_search_result, is_truthy, is_web_search};
 use self::output::Collector;
 use self::repeat::Repeat;
@@ -224,7 +224,7 @@ impl Report {
             self.collector.begin_event();
         }
         *whole = walk_members(json, |name, walk| {
-            // The choices of an event are always read, so they are read on the way: most of an event is in them.
+            // What is read of every answer is read on the way: its usage, and the choices of an event, in which most of it is.
             let value = if place == Place::Event && name == "choices" && walk.is_at(b'[') {
                 walk.value_by(|walk| {
                     walk.elements(|walk| {
@@ -241,6 +241,11 @@ impl Report {
                         Some(())
                     })
                 })?
+            } else if name == "usage" {
+                let (mut figures, mut beside) = (Figures::default(), Beside::default());
+                let value = walk.value_read_by(|walk| figures.walk(walk, &mut beside))?;
+                found.report = Some((figures, beside));
+                value
             } else {
                 walk.value()?
             };
@@ -270,10 +275,11 @@ impl Report {
             Place::Response => self.response(&found),
             Place::Message => {}
         }
-        let reports_usage = found.usage.is_some_and(|usage| self.usage(usage));
+        let report = found.report.take();
+        let reports_usage = report.is_some_and(|report| self.usage(report));
         let mut has_usage = reports_usage;
         for usage in [found.usage_metadata, found.x_groq_usage, choice_usage] {
-            has_usage |= usage.is_some_and(|usage| self.usage(usage));
+            has_usage |= usage.is_some_and(|usage| self.usage(Figures::read(usage)));
         }
         // The text of a whole answer that reports its usage is never counted.
         let counts_text = place == Place::Body && (!has_usage || self.absurd);
@@ -283,7 +289,9 @@ impl Report {
                 let chosen = self.collector.choice(&mut Walk::new(choice));
                 let chosen = chosen.unwrap_or_default();
                 finished |= chosen.finished;
-                has_usage |= chosen.usage.is_some_and(|usage| self.usage(usage));
+                has_usage |= chosen
+                    .usage
+                    .is_some_and(|usage| self.usage(Figures::read(usage)));
             });
         }
         let grew = self.collector.take_grew();
@@ -348,8 +356,9 @@ impl Report {
             "message_stop" => self.complete = true,
             "message_delta" => {
                 self.settled |= found
-                    .usage
-                    .is_some_and(|usage| Figures::read(usage).0.has_output());
+                    .report
+                    .as_ref()
+                    .is_some_and(|(figures, _)| figures.has_output());
             }
             "content_block_start" | "content_block_delta" => {
                 self.web_searches += u64::from(found.content_block.is_some_and(is_search_result));
@@ -390,10 +399,10 @@ impl Report {
         self.queued = match found.status {
             Some("\"queued\"") => true,
             // Polled or streamed in the background; without a background a whole answer is never "in progress".
-            Some("\"in_progress\"") if found.background == Some("true") => {
-                let reports = |usage| Figures::read(usage).0.is_report();
-                !found.usage.is_some_and(reports)
-            }
+            Some("\"in_progress\"") if found.background == Some("true") => !found
+                .report
+                .as_ref()
+                .is_some_and(|(figures, _)| figures.is_report()),
             _ => false,
         };
         let Some(output) = found.output else { return };
@@ -411,8 +420,7 @@ impl Report {
     }
 
     /// Takes one usage object; says whether it was a report.
-    fn usage(&mut self, object: &str) -> bool {
-        let (later, beside) = Figures::read(object);
+    fn usage(&mut self, (later, beside): (Figures, Beside<'_>)) -> bool {
         self.tier(beside.service_tier);
         if let Some(speed) = beside.speed.and_then(text) {
             self.fast = speed == "fast";
@@ -428,7 +436,10 @@ impl Report {
         if let Some(iterations) = beside.iterations {
             self.take_iterations(iterations);
         }
-        self.figures.get_or_insert_default().merge(later);
+        match &mut self.figures {
+            Some(figures) => figures.merge(&later),
+            None => self.figures = Some(later),
+        }
         is_report
     }
 
@@ -530,7 +541,8 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 /// Printable and bounded; `None` when nothing is left.
 fn short(text: &str, bytes_max: usize) -> Option<Box<str>> {
     let cut = text.get(..text.floor_char_boundary(bytes_max))?;
-    if !cut.chars().any(char::is_control) {
+    // Nearly every id and tier has nothing else.
+    if cut.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return (!cut.is_empty()).then(|| cut.into());
     }
     let kept: String = cut.chars().filter(|c| !c.is_control()).collect();
