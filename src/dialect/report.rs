@@ -35,7 +35,8 @@ pub struct Report {
     collector: Collector,
     repeat: Option<Box<Repeat>>,
     figures: Option<Figures>,
-    iterations: Vec<(Option<ModelName>, Figures)>,
+    /// Anthropic's last list of iterations. [`Absurd`] when one of its figures is.
+    iterations: Result<Vec<(Option<ModelName>, Figures)>, Absurd>,
     /// The figures seen are the bill, not a state on the way to it.
     settled: bool,
     /// Output has come since they were seen.
@@ -46,8 +47,6 @@ pub struct Report {
     created_at: Option<i64>,
     /// An absurd figure was reported, now or before.
     absurd: bool,
-    /// The last list of iterations has one.
-    absurd_iterations: bool,
     served_model: Option<ModelName>,
     service_tier: Option<Box<str>>,
     /// Anthropic's fast mode.
@@ -83,7 +82,7 @@ impl Report {
             collector: Collector::new(text_bytes_max),
             repeat: None,
             figures: None,
-            iterations: Vec::new(),
+            iterations: Ok(Vec::new()),
             settled: false,
             outgrown: false,
             complete: false,
@@ -91,7 +90,6 @@ impl Report {
             background: false,
             created_at: None,
             absurd: false,
-            absurd_iterations: false,
             served_model: None,
             service_tier: None,
             fast: false,
@@ -171,23 +169,19 @@ impl Report {
 
     /// What the answer said.
     pub fn finish(self, end: End) -> Reading {
-        let absurd_iterations = self.absurd_iterations;
-        let figures = self
-            .figures
-            .filter(|figures| !figures.is_absurd() && !absurd_iterations);
-        let total = figures.as_ref().map(|figures| figures.usage(self.habit));
-        let (usage, parts) = match total {
-            Some(total) => {
+        let figures = self.figures.filter(|figures| !figures.is_absurd());
+        let (usage, parts) = match (figures, self.iterations) {
+            (Some(figures), Ok(iterations)) => {
                 let (usage, parts) = parts(
-                    total,
-                    self.iterations,
+                    figures.usage(self.habit),
+                    iterations,
                     self.habit,
                     &self.served_model,
                     self.web_searches,
                 );
                 (Some(usage), parts)
             }
-            None => (None, Vec::new()),
+            (None, _) | (_, Err(Absurd)) => (None, Vec::new()),
         };
         let usage_final = usage.is_some()
             && !self.outgrown
@@ -460,8 +454,7 @@ impl Report {
         });
         if !iterations.is_empty() {
             self.absurd |= absurd;
-            self.absurd_iterations = absurd;
-            self.iterations = iterations;
+            self.iterations = if absurd { Err(Absurd) } else { Ok(iterations) };
         }
     }
 
@@ -475,6 +468,10 @@ impl Report {
         }
     }
 }
+
+/// One of the figures is beyond all reason, so no sum is made of them.
+#[derive(Debug)]
+struct Absurd;
 
 /// Anthropic's fast mode and regions have prices of their own, beside those of the service tiers.
 fn served_tier(tier: Option<Box<str>>, fast: bool, region: Option<&str>) -> Option<Box<str>> {
@@ -494,7 +491,8 @@ const ITERATIONS_MAX: usize = 1000;
 /// The usage and its parts: the answer's own report, and the iterations that it may leave out.
 fn parts(
     total: Usage,
-    iterations: Vec<(Option<ModelName>, Figures)>,
+    /// Anthropic's last list of iterations. [`Absurd`] when one of its figures is.
+    iterations: Result<Vec<(Option<ModelName>, Figures)>, Absurd>,
     habit: Habit,
     served_model: &Option<ModelName>,
     web_searches: u64,
