@@ -8,6 +8,7 @@ mod found;
 mod output;
 mod reading;
 mod repeat;
+mod reported;
 #[cfg(test)]
 mod shapes;
 
@@ -21,12 +22,11 @@ use self::figures::{Beside, Figures, Habit};
 use self::found::{Found, error_message, is_search_result, is_truthy, is_web_search};
 use self::output::Collector;
 use self::repeat::Repeat;
+use self::reported::Reported;
 use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
-use super::{Dialect, Endpoint, canonical_tier, priced_region};
+use super::{Dialect, Endpoint};
 use crate::ids::ModelName;
-use crate::price::tier_in_region;
-use crate::tokens::Usage;
 
 /// What an answer has said so far.
 #[derive(Debug)]
@@ -34,9 +34,7 @@ pub struct Report {
     habit: Habit,
     collector: Collector,
     repeat: Option<Box<Repeat>>,
-    figures: Option<Figures>,
-    /// Anthropic's last list of iterations. [`Absurd`] when one of its figures is.
-    iterations: Result<Vec<(Option<ModelName>, Figures)>, Absurd>,
+    reported: Reported,
     /// The figures seen are the bill, not a state on the way to it.
     settled: bool,
     /// Output has come since they were seen.
@@ -45,14 +43,7 @@ pub struct Report {
     queued: bool,
     background: bool,
     created_at: Option<i64>,
-    /// An absurd figure was reported, now or before.
-    absurd: bool,
     served_model: Option<ModelName>,
-    service_tier: Option<Box<str>>,
-    /// Anthropic's fast mode.
-    fast: bool,
-    /// The one region in which Anthropic kept the request.
-    region: Option<Box<str>>,
     response_id: Option<Box<str>>,
     web_searches: u64,
     failed: Option<String>,
@@ -81,19 +72,14 @@ impl Report {
             habit,
             collector: Collector::new(text_bytes_max),
             repeat: None,
-            figures: None,
-            iterations: Ok(Vec::new()),
+            reported: Reported::new(),
             settled: false,
             outgrown: false,
             complete: false,
             queued: false,
             background: false,
             created_at: None,
-            absurd: false,
             served_model: None,
-            service_tier: None,
-            fast: false,
-            region: None,
             response_id: None,
             web_searches: 0,
             failed: None,
@@ -168,30 +154,22 @@ impl Report {
     }
 
     /// What the answer said.
-    pub fn finish(self, end: End) -> Reading {
-        let figures = self.figures.filter(|figures| !figures.is_absurd());
-        let (usage, parts) = match (figures, self.iterations) {
-            (Some(figures), Ok(iterations)) => {
-                let (usage, parts) = parts(
-                    figures.usage(self.habit),
-                    iterations,
-                    self.habit,
-                    &self.served_model,
-                    self.web_searches,
-                );
-                (Some(usage), parts)
-            }
-            (None, _) | (_, Err(Absurd)) => (None, Vec::new()),
-        };
+    pub fn finish(mut self, end: End) -> Reading {
+        let service_tier = self.reported.served_tier();
+        let absurd = self.reported.was_absurd();
+        let (usage, parts) = self
+            .reported
+            .usage(self.habit, self.served_model.as_ref(), self.web_searches)
+            .unzip();
         let usage_final = usage.is_some()
             && !self.outgrown
             && (self.settled || (end == End::Complete && self.habit != Habit::Messages));
         Reading {
             usage,
             usage_final,
-            parts,
+            parts: parts.unwrap_or_default(),
             served_model: self.served_model,
-            service_tier: served_tier(self.service_tier, self.fast, self.region.as_deref()),
+            service_tier,
             response_id: self.response_id,
             queued: self.queued,
             background: self.background,
@@ -199,7 +177,7 @@ impl Report {
             output: self.collector.output,
             web_search_calls: self.web_searches,
             failed: self.failed,
-            absurd: self.absurd,
+            absurd,
             skipped_events: 0,
             gave_up: false,
         }
@@ -261,7 +239,7 @@ impl Report {
                 .and_then(text)
                 .and_then(|id| short(&id, ID_BYTES_MAX));
         }
-        self.tier(found.service_tier);
+        self.reported.tier(found.service_tier);
         let kind = found.kind.and_then(text).unwrap_or_default();
         match place {
             Place::Event => self.stream_event(&kind, &found),
@@ -270,13 +248,13 @@ impl Report {
             Place::Message => {}
         }
         let report = found.report.take();
-        let reports_usage = report.is_some_and(|report| self.usage(report));
+        let reports_usage = report.is_some_and(|report| self.reported.take(report));
         let mut has_usage = reports_usage;
         for usage in [found.usage_metadata, found.x_groq_usage, choice_usage] {
-            has_usage |= usage.is_some_and(|usage| self.usage(Figures::read(usage)));
+            has_usage |= usage.is_some_and(|usage| self.reported.take(Figures::read(usage)));
         }
         // The text of a whole answer that reports its usage is never counted.
-        let counts_text = place == Place::Body && (!has_usage || self.absurd);
+        let counts_text = place == Place::Body && (!has_usage || self.reported.was_absurd());
         if let Some(choices) = found.choices.filter(|_| counts_text) {
             each_element(choices, |choice| {
                 has_choices = true;
@@ -285,7 +263,7 @@ impl Report {
                 finished |= chosen.finished;
                 has_usage |= chosen
                     .usage
-                    .is_some_and(|usage| self.usage(Figures::read(usage)));
+                    .is_some_and(|usage| self.reported.take(Figures::read(usage)));
             });
         }
         let grew = self.collector.take_grew();
@@ -412,113 +390,10 @@ impl Report {
         });
         self.web_searches = self.web_searches.max(searches);
     }
-
-    /// Takes one usage object; says whether it was a report.
-    fn usage(&mut self, (later, beside): (Figures, Beside<'_>)) -> bool {
-        self.tier(beside.service_tier);
-        if let Some(speed) = beside.speed.and_then(text) {
-            self.fast = speed == "fast";
-        }
-        if let Some(region) = beside.region.and_then(text) {
-            self.region = priced_region(&region).map(Into::into);
-        }
-        self.absurd |= later.is_absurd();
-        let is_report = later.is_report();
-        if !is_report && !later.is_absurd() {
-            return false;
-        }
-        if let Some(iterations) = beside.iterations {
-            self.take_iterations(iterations);
-        }
-        match &mut self.figures {
-            Some(figures) => figures.merge(&later),
-            None => self.figures = Some(later),
-        }
-        is_report
-    }
-
-    /// Anthropic's `usage.iterations`: each is a call of some model on the way to the one answer. The last list counts.
-    fn take_iterations(&mut self, list: &str) {
-        let mut iterations = Vec::new();
-        let mut absurd = false;
-        each_element(list, |iteration| {
-            let (figures, beside) = Figures::read(iteration);
-            absurd |= figures.is_absurd();
-            if figures.is_report() && iterations.len() < ITERATIONS_MAX {
-                let model = beside
-                    .model
-                    .and_then(text)
-                    .filter(|model| !model.is_empty());
-                iterations.push((model.map(|model| ModelName::new(&model)), figures));
-            }
-        });
-        if !iterations.is_empty() {
-            self.absurd |= absurd;
-            self.iterations = if absurd { Err(Absurd) } else { Ok(iterations) };
-        }
-    }
-
-    fn tier(&mut self, raw: Option<&str>) {
-        let Some(tier) = raw.and_then(text).filter(|tier| !tier.is_empty()) else {
-            return;
-        };
-        let tier = canonical_tier(&tier);
-        if self.service_tier.as_deref() != Some(tier) {
-            self.service_tier = short(tier, TIER_BYTES_MAX);
-        }
-    }
-}
-
-/// One of the figures is beyond all reason, so no sum is made of them.
-#[derive(Debug)]
-struct Absurd;
-
-/// Anthropic's fast mode and regions have prices of their own, beside those of the service tiers.
-fn served_tier(tier: Option<Box<str>>, fast: bool, region: Option<&str>) -> Option<Box<str>> {
-    let tier = if fast { Some("fast".into()) } else { tier };
-    match region {
-        Some(region) => Some(tier_in_region(tier.as_deref(), region).into()),
-        None => tier,
-    }
 }
 
 /// Longer ids are cut.
 pub(crate) const ID_BYTES_MAX: usize = 128;
-const TIER_BYTES_MAX: usize = 64;
-/// An answer has a handful of iterations.
-const ITERATIONS_MAX: usize = 1000;
-
-/// The usage and its parts: the answer's own report, and the iterations that it may leave out.
-fn parts(
-    total: Usage,
-    /// Anthropic's last list of iterations. [`Absurd`] when one of its figures is.
-    iterations: Result<Vec<(Option<ModelName>, Figures)>, Absurd>,
-    habit: Habit,
-    served_model: &Option<ModelName>,
-    web_searches: u64,
-) -> (Usage, Vec<ServedPart>) {
-    let mut parts: Vec<ServedPart> = Vec::new();
-    let mut add = |model: Option<ModelName>, usage: Usage| match parts
-        .iter_mut()
-        .find(|part| part.model == model)
-    {
-        Some(part) => part.usage += usage,
-        None => parts.push(ServedPart { model, usage }),
-    };
-    let mut sum = Usage::default();
-    for (model, figures) in iterations {
-        let usage = figures.usage(habit);
-        sum += usage;
-        add(model.or_else(|| served_model.clone()), usage);
-    }
-    let mut all = total.zip(&sum, u64::max);
-    all.web_search_requests = all.web_search_requests.max(web_searches);
-    let rest = all.zip(&sum, u64::saturating_sub);
-    if !rest.is_zero() || all.is_zero() {
-        add(served_model.clone(), rest);
-    }
-    (all, parts)
-}
 
 /// Where an object stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
