@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use super::super::json::{LongStrings, Stopped, members, span_in};
 use super::super::{Endpoint, canonical_tier, priced_region};
-use super::{
-    Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown, text_model,
-};
+use super::error::{Place, shown};
+use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, StreamOptions, short, text_model};
 use crate::ids::ModelName;
 use crate::price::tier_in_region;
 
