@@ -139,7 +139,7 @@ impl<'a> Found<'a> {
                 .choices(Member::Choices, "n")?
                 .max(self.choices(Member::BestOf, "best_of")?),
             background: self.flag(Member::Background, "background")?,
-            ..self.lenient()
+            ..self.beside()
         };
         Ok(ask)
     }
@@ -151,6 +151,13 @@ impl<'a> Found<'a> {
             model: model.as_ref().map(|(name, _)| name.clone()),
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
+            ..self.beside()
+        }
+    }
+
+    /// What is the upstream's business at every endpoint, and only noted here.
+    fn beside(self) -> Ask {
+        Ask {
             choices: 1,
             service_tier: self.service_tier(),
             end_user: self.end_user(),
@@ -356,7 +363,7 @@ fn folds_to(name: &str, known: &str) -> bool {
         '\u{212a}' => 'k',
         c => c.to_ascii_lowercase(),
     });
-    folded.eq(known.chars())
+    name.eq_ignore_ascii_case(known) || (!name.is_ascii() && folded.eq(known.chars()))
 }
 
 /// A JSON string's text; `None` for other values and for lone surrogates.
