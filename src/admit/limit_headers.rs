@@ -31,7 +31,7 @@ struct Left {
     max: i128,
 }
 
-const UPSTREAMS_OWN: [HeaderName; 6] = [
+static UPSTREAMS_OWN: [HeaderName; 6] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
