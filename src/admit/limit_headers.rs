@@ -1,7 +1,5 @@
 //! What a client is told of its limits with each answer.
 
-use std::fmt::Write as _;
-
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
@@ -31,7 +29,7 @@ struct Left {
     max: i128,
 }
 
-const UPSTREAMS_OWN: [HeaderName; 6] = [
+static UPSTREAMS_OWN: [HeaderName; 6] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -151,21 +149,31 @@ fn push(headers: &mut Vec<(HeaderName, HeaderValue)>, name: &HeaderName, text: S
 
 /// The time until a moment as OpenAI writes it: `6ms`, `1s`, `6m0s`, `1h2m3s`.
 fn until(end_ms: i64, now: Timestamp) -> String {
-    let left = end_ms.saturating_sub(now.as_millisecond()).max(0);
+    let left = u64::try_from(end_ms.saturating_sub(now.as_millisecond())).unwrap_or(0);
+    let mut text = String::with_capacity(16);
     if left < 1000 {
-        return format!("{left}ms");
+        push_number(&mut text, left, "ms");
+        return text;
     }
-    let seconds = left / 1000 + i64::from(left % 1000 > 0);
+    let seconds = left.div_ceil(1000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let mut text = String::new();
     if hours > 0 {
-        let _ = write!(text, "{hours}h");
+        push_number(&mut text, hours, "h");
     }
     if hours > 0 || minutes > 0 {
-        let _ = write!(text, "{minutes}m");
+        push_number(&mut text, minutes, "m");
     }
-    let _ = write!(text, "{seconds}s");
+    push_number(&mut text, seconds, "s");
     text
+}
+
+/// Numbers have one to three digits here, of which the formatter makes far more work.
+fn push_number(text: &mut String, number: u64, unit: &str) {
+    if number >= 10 {
+        push_number(text, number / 10, "");
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
+    text.push_str(unit);
 }
 
 #[cfg(test)]

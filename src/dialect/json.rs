@@ -53,7 +53,9 @@ pub(crate) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
         && let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk)
     {
         let word = u64::from_le_bytes(*eight);
-        let marks = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
+        // Neither has its high bit set, so a byte that has is neither. What stands above the first mark says nothing.
+        let marks =
+            (below_zero_where(word, b'"') | below_zero_where(word, b'\\')) & !word & HIGH_BITS;
         if marks != 0 {
             return Some(at + marks.trailing_zeros() as usize / 8);
         }
@@ -63,12 +65,13 @@ pub(crate) fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
     memchr2(b'"', b'\\', rest).map(|found| at + found)
 }
 
-/// The high bit of each byte that is `byte`. What stands above the first of them says nothing (Hacker's Delight, 6-1).
+const ONES: u64 = u64::MAX / 0xff;
+const HIGH_BITS: u64 = ONES << 7;
+
+/// Sets the high bit of each byte that is `byte` (Hacker's Delight, 6-1). Of bytes that have it set it says nothing.
 #[inline]
-fn bytes_equal(word: u64, byte: u8) -> u64 {
-    const ONES: u64 = u64::MAX / 0xff;
-    let zeros = word ^ (ONES * u64::from(byte));
-    zeros.wrapping_sub(ONES) & !zeros & (ONES << 7)
+fn below_zero_where(word: u64, byte: u8) -> u64 {
+    (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES)
 }
 
 #[cfg(test)]

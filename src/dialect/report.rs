@@ -3,11 +3,13 @@
 //! A [`Report`] takes an answer event by event, or whole, and looks for what providers are known to write where; it goes
 //! by names, not by who the upstream is, since a compatible server may answer in several habits at once.
 
+mod events;
 mod figures;
 mod found;
 mod output;
 mod reading;
 mod repeat;
+mod reported;
 #[cfg(test)]
 mod shapes;
 
@@ -17,16 +19,15 @@ use std::ops::Range;
 pub use output::{ChoiceText, OutputText, ToolText};
 pub use reading::{End, Reading, ServedPart};
 
-use self::figures::{Figures, Habit};
-use self::found::{Found, error_message, is_search_result, is_truthy, is_web_search};
+use self::figures::{Beside, Figures, Habit};
+use self::found::{Found, error_message, is_truthy};
 use self::output::Collector;
 use self::repeat::Repeat;
+use self::reported::Reported;
 use super::json::{Walk, each_element, text, walk_members};
 use super::length_stop::LengthStop;
-use super::{Dialect, Endpoint, canonical_tier, priced_region};
+use super::{Dialect, Endpoint};
 use crate::ids::ModelName;
-use crate::price::tier_in_region;
-use crate::tokens::Usage;
 
 /// What an answer has said so far.
 #[derive(Debug)]
@@ -34,8 +35,7 @@ pub struct Report {
     habit: Habit,
     collector: Collector,
     repeat: Option<Box<Repeat>>,
-    figures: Option<Figures>,
-    iterations: Vec<(Option<ModelName>, Figures)>,
+    reported: Reported,
     /// The figures seen are the bill, not a state on the way to it.
     settled: bool,
     /// Output has come since they were seen.
@@ -44,16 +44,7 @@ pub struct Report {
     queued: bool,
     background: bool,
     created_at: Option<i64>,
-    /// An absurd figure was reported, now or before.
-    absurd: bool,
-    /// The last list of iterations has one.
-    absurd_iterations: bool,
     served_model: Option<ModelName>,
-    service_tier: Option<Box<str>>,
-    /// Anthropic's fast mode.
-    fast: bool,
-    /// The one region in which Anthropic kept the request.
-    region: Option<Box<str>>,
     response_id: Option<Box<str>>,
     web_searches: u64,
     failed: Option<String>,
@@ -82,20 +73,14 @@ impl Report {
             habit,
             collector: Collector::new(text_bytes_max),
             repeat: None,
-            figures: None,
-            iterations: Vec::new(),
+            reported: Reported::new(),
             settled: false,
             outgrown: false,
             complete: false,
             queued: false,
             background: false,
             created_at: None,
-            absurd: false,
-            absurd_iterations: false,
             served_model: None,
-            service_tier: None,
-            fast: false,
-            region: None,
             response_id: None,
             web_searches: 0,
             failed: None,
@@ -170,34 +155,22 @@ impl Report {
     }
 
     /// What the answer said.
-    pub fn finish(self, end: End) -> Reading {
-        let absurd_iterations = self.absurd_iterations;
-        let figures = self
-            .figures
-            .filter(|figures| !figures.is_absurd() && !absurd_iterations);
-        let total = figures.as_ref().map(|figures| figures.usage(self.habit));
-        let (usage, parts) = match total {
-            Some(total) => {
-                let (usage, parts) = parts(
-                    total,
-                    self.iterations,
-                    self.habit,
-                    &self.served_model,
-                    self.web_searches,
-                );
-                (Some(usage), parts)
-            }
-            None => (None, Vec::new()),
-        };
+    pub fn finish(mut self, end: End) -> Reading {
+        let service_tier = self.reported.served_tier();
+        let absurd = self.reported.was_absurd();
+        let (usage, parts) = self
+            .reported
+            .usage(self.habit, self.served_model.as_ref(), self.web_searches)
+            .unzip();
         let usage_final = usage.is_some()
             && !self.outgrown
             && (self.settled || (end == End::Complete && self.habit != Habit::Messages));
         Reading {
             usage,
             usage_final,
-            parts,
+            parts: parts.unwrap_or_default(),
             served_model: self.served_model,
-            service_tier: served_tier(self.service_tier, self.fast, self.region.as_deref()),
+            service_tier,
             response_id: self.response_id,
             queued: self.queued,
             background: self.background,
@@ -205,7 +178,7 @@ impl Report {
             output: self.collector.output,
             web_search_calls: self.web_searches,
             failed: self.failed,
-            absurd: self.absurd,
+            absurd,
             skipped_events: 0,
             gave_up: false,
         }
@@ -224,7 +197,7 @@ impl Report {
             self.collector.begin_event();
         }
         *whole = walk_members(json, |name, walk| {
-            // The choices of an event are always read, so they are read on the way: most of an event is in them.
+            // What is read of every answer is read on the way: its usage, and the choices of an event, in which most of it is.
             let value = if place == Place::Event && name == "choices" && walk.is_at(b'[') {
                 walk.value_by(|walk| {
                     walk.elements(|walk| {
@@ -241,6 +214,11 @@ impl Report {
                         Some(())
                     })
                 })?
+            } else if name == "usage" {
+                let (mut figures, mut beside) = (Figures::default(), Beside::default());
+                let value = walk.value_read_by(|walk| figures.walk(walk, &mut beside))?;
+                found.report = Some((figures, beside));
+                value
             } else {
                 walk.value()?
             };
@@ -262,7 +240,7 @@ impl Report {
                 .and_then(text)
                 .and_then(|id| short(&id, ID_BYTES_MAX));
         }
-        self.tier(found.service_tier);
+        self.reported.tier(found.service_tier);
         let kind = found.kind.and_then(text).unwrap_or_default();
         match place {
             Place::Event => self.stream_event(&kind, &found),
@@ -270,20 +248,23 @@ impl Report {
             Place::Response => self.response(&found),
             Place::Message => {}
         }
-        let reports_usage = found.usage.is_some_and(|usage| self.usage(usage));
+        let report = found.report.take();
+        let reports_usage = report.is_some_and(|report| self.reported.take(report));
         let mut has_usage = reports_usage;
         for usage in [found.usage_metadata, found.x_groq_usage, choice_usage] {
-            has_usage |= usage.is_some_and(|usage| self.usage(usage));
+            has_usage |= usage.is_some_and(|usage| self.reported.take(Figures::read(usage)));
         }
         // The text of a whole answer that reports its usage is never counted.
-        let counts_text = place == Place::Body && (!has_usage || self.absurd);
+        let counts_text = place == Place::Body && (!has_usage || self.reported.was_absurd());
         if let Some(choices) = found.choices.filter(|_| counts_text) {
             each_element(choices, |choice| {
                 has_choices = true;
                 let chosen = self.collector.choice(&mut Walk::new(choice));
                 let chosen = chosen.unwrap_or_default();
                 finished |= chosen.finished;
-                has_usage |= chosen.usage.is_some_and(|usage| self.usage(usage));
+                has_usage |= chosen
+                    .usage
+                    .is_some_and(|usage| self.reported.take(Figures::read(usage)));
             });
         }
         let grew = self.collector.take_grew();
@@ -317,199 +298,10 @@ impl Report {
         }
         traces
     }
-
-    /// The parts of an event that Responses and Messages name by its type.
-    fn stream_event(&mut self, kind: &str, found: &Found<'_>) {
-        if let Some(response) = found.response {
-            self.object(response, Place::Response);
-        }
-        if let Some(message) = found.message {
-            self.object(message, Place::Message);
-        }
-        let index = |value: Option<&str>| value.and_then(|value| value.parse().ok()).unwrap_or(0);
-        match kind {
-            "response.completed" | "response.incomplete" | "response.failed" => {
-                self.complete = true;
-                self.settled = true;
-                self.queued = false;
-                if kind == "response.failed" && self.failed.is_none() {
-                    self.failed = Some("the response failed".to_owned());
-                }
-            }
-            "response.output_item.added" => {
-                if let Some(item) = found.item {
-                    self.collector
-                        .response_item_added(index(found.output_index), item);
-                }
-            }
-            "response.output_item.done" => {
-                self.web_searches += u64::from(found.item.is_some_and(is_web_search));
-            }
-            "message_stop" => self.complete = true,
-            "message_delta" => {
-                self.settled |= found
-                    .usage
-                    .is_some_and(|usage| Figures::read(usage).0.has_output());
-            }
-            "content_block_start" | "content_block_delta" => {
-                self.web_searches += u64::from(found.content_block.is_some_and(is_search_result));
-                if let Some(block) = found.content_block.or(found.delta) {
-                    self.collector.block(index(found.index), block);
-                }
-            }
-            _ if kind.starts_with("response.") && kind.ends_with(".delta") => {
-                if let Some(delta) = found.delta {
-                    self.collector
-                        .response_delta(kind, index(found.output_index), delta);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A JSON answer is a chat completion, a response or a message.
-    fn whole_body(&mut self, found: &Found<'_>) {
-        self.response(found);
-        if let Some(content) = found.content {
-            let mut index = 0;
-            each_element(content, |block| {
-                self.collector.block(index, block);
-                index += 1;
-            });
-        }
-        if found.status == Some("\"failed\"") && self.failed.is_none() {
-            self.failed = Some("the response failed".to_owned());
-        }
-    }
-
-    /// A response of OpenAI's Responses, on its own or inside an event.
-    fn response(&mut self, found: &Found<'_>) {
-        self.background |= found.background == Some("true");
-        let created_at = found.created_at.and_then(|seconds| seconds.parse().ok());
-        self.created_at = created_at.or(self.created_at);
-        self.queued = match found.status {
-            Some("\"queued\"") => true,
-            // Polled or streamed in the background; without a background a whole answer is never "in progress".
-            Some("\"in_progress\"") if found.background == Some("true") => {
-                let reports = |usage| Figures::read(usage).0.is_report();
-                !found.usage.is_some_and(reports)
-            }
-            _ => false,
-        };
-        let Some(output) = found.output else { return };
-        let collect = self.collector.output.is_empty();
-        let mut searches = 0;
-        let mut index = 0;
-        each_element(output, |item| {
-            searches += u64::from(is_web_search(item));
-            if collect {
-                self.collector.response_item(index, item);
-            }
-            index += 1;
-        });
-        self.web_searches = self.web_searches.max(searches);
-    }
-
-    /// Takes one usage object; says whether it was a report.
-    fn usage(&mut self, object: &str) -> bool {
-        let (later, beside) = Figures::read(object);
-        self.tier(beside.service_tier);
-        if let Some(speed) = beside.speed.and_then(text) {
-            self.fast = speed == "fast";
-        }
-        if let Some(region) = beside.region.and_then(text) {
-            self.region = priced_region(&region).map(Into::into);
-        }
-        self.absurd |= later.is_absurd();
-        let is_report = later.is_report();
-        if !is_report && !later.is_absurd() {
-            return false;
-        }
-        if let Some(iterations) = beside.iterations {
-            self.take_iterations(iterations);
-        }
-        self.figures.get_or_insert_default().merge(later);
-        is_report
-    }
-
-    /// Anthropic's `usage.iterations`: each is a call of some model on the way to the one answer. The last list counts.
-    fn take_iterations(&mut self, list: &str) {
-        let mut iterations = Vec::new();
-        let mut absurd = false;
-        each_element(list, |iteration| {
-            let (figures, beside) = Figures::read(iteration);
-            absurd |= figures.is_absurd();
-            if figures.is_report() && iterations.len() < ITERATIONS_MAX {
-                let model = beside
-                    .model
-                    .and_then(text)
-                    .filter(|model| !model.is_empty());
-                iterations.push((model.map(|model| ModelName::new(&model)), figures));
-            }
-        });
-        if !iterations.is_empty() {
-            self.absurd |= absurd;
-            self.absurd_iterations = absurd;
-            self.iterations = iterations;
-        }
-    }
-
-    fn tier(&mut self, raw: Option<&str>) {
-        let Some(tier) = raw.and_then(text).filter(|tier| !tier.is_empty()) else {
-            return;
-        };
-        let tier = canonical_tier(&tier);
-        if self.service_tier.as_deref() != Some(tier) {
-            self.service_tier = short(tier, TIER_BYTES_MAX);
-        }
-    }
-}
-
-/// Anthropic's fast mode and regions have prices of their own, beside those of the service tiers.
-fn served_tier(tier: Option<Box<str>>, fast: bool, region: Option<&str>) -> Option<Box<str>> {
-    let tier = if fast { Some("fast".into()) } else { tier };
-    match region {
-        Some(region) => Some(tier_in_region(tier.as_deref(), region).into()),
-        None => tier,
-    }
 }
 
 /// Longer ids are cut.
 pub(crate) const ID_BYTES_MAX: usize = 128;
-const TIER_BYTES_MAX: usize = 64;
-/// An answer has a handful of iterations.
-const ITERATIONS_MAX: usize = 1000;
-
-/// The usage and its parts: the answer's own report, and the iterations that it may leave out.
-fn parts(
-    total: Usage,
-    iterations: Vec<(Option<ModelName>, Figures)>,
-    habit: Habit,
-    served_model: &Option<ModelName>,
-    web_searches: u64,
-) -> (Usage, Vec<ServedPart>) {
-    let mut parts: Vec<ServedPart> = Vec::new();
-    let mut add = |model: Option<ModelName>, usage: Usage| match parts
-        .iter_mut()
-        .find(|part| part.model == model)
-    {
-        Some(part) => part.usage += usage,
-        None => parts.push(ServedPart { model, usage }),
-    };
-    let mut sum = Usage::default();
-    for (model, figures) in iterations {
-        let usage = figures.usage(habit);
-        sum += usage;
-        add(model.or_else(|| served_model.clone()), usage);
-    }
-    let mut all = total.zip(&sum, u64::max);
-    all.web_search_requests = all.web_search_requests.max(web_searches);
-    let rest = all.zip(&sum, u64::saturating_sub);
-    if !rest.is_zero() || all.is_zero() {
-        add(served_model.clone(), rest);
-    }
-    (all, parts)
-}
 
 /// Where an object stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -530,7 +322,8 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 /// Printable and bounded; `None` when nothing is left.
 fn short(text: &str, bytes_max: usize) -> Option<Box<str>> {
     let cut = text.get(..text.floor_char_boundary(bytes_max))?;
-    if !cut.chars().any(char::is_control) {
+    // Nearly every id and tier has nothing else.
+    if cut.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return (!cut.is_empty()).then(|| cut.into());
     }
     let kept: String = cut.chars().filter(|c| !c.is_control()).collect();

@@ -1,6 +1,6 @@
 //! The most that a request can cost: what admission reserves.
 
-use super::{PriceRow, Rates};
+use super::PriceRow;
 use crate::money::Money;
 
 /// Which classes of input a request may be billed by beside plain text, as far as its body tells.
@@ -33,41 +33,46 @@ impl PriceRow {
         let above = above
             .filter(|above| input_tokens > above.input_tokens)
             .map(|above| &above.rates);
-        let all: Vec<&Rates> = std::iter::once(&self.rates)
+        let (mut input, mut output, mut request) = (Money::ZERO, Money::ZERO, Money::ZERO);
+        for rates in std::iter::once(&self.rates)
             .chain(tier.map(|tier| &tier.rates))
             .chain(above)
-            .collect();
-        let dearest = |pick: fn(&Rates) -> [Option<Money>; 3]| {
-            all.iter()
-                .flat_map(|rates| pick(rates))
-                .flatten()
-                .max()
-                .unwrap_or(Money::ZERO)
-        };
-
-        let mut input =
-            dearest(|rates| [rates.input, rates.cache_read_input, rates.cache_write_input]);
-        if kinds.cache_1h {
-            input = input.max(dearest(|rates| [rates.cache_write_1h_input, None, None]));
+        {
+            let may_be_billed = |kind: bool, price: Option<Money>| price.filter(|_| kind);
+            input = dearest(
+                input,
+                [
+                    rates.input,
+                    rates.cache_read_input,
+                    rates.cache_write_input,
+                    may_be_billed(kinds.cache_1h, rates.cache_write_1h_input),
+                    may_be_billed(kinds.audio, rates.audio_input),
+                    may_be_billed(kinds.images, rates.image_input),
+                ],
+            );
+            output = dearest(
+                output,
+                [
+                    rates.output,
+                    rates.reasoning_output,
+                    rates.audio_output,
+                    rates.image_output,
+                ],
+            );
+            request = dearest(request, [rates.request]);
         }
-        if kinds.audio {
-            input = input.max(dearest(|rates| [rates.audio_input, None, None]));
-        }
-        if kinds.images {
-            input = input.max(dearest(|rates| [rates.image_input, None, None]));
-        }
-        let output =
-            dearest(|rates| [rates.output, rates.reasoning_output, None]).max(dearest(|rates| {
-                [rates.audio_output, rates.image_output, None]
-            }));
-        let request = dearest(|rates| [rates.request, None, None]);
         input.saturating_mul(input_tokens) + output.saturating_mul(output_tokens) + request
     }
+}
+
+fn dearest<const N: usize>(known: Money, prices: [Option<Money>; N]) -> Money {
+    prices.into_iter().flatten().fold(known, Money::max)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::price::Rates;
     use crate::tokens::Usage;
     use proptest::prelude::*;
 

@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use super::super::json::{LongStrings, Stopped, members, span_in};
 use super::super::{Endpoint, canonical_tier, priced_region};
-use super::{
-    Ask, AskError, Bound, END_USER_BYTES_MAX, Place, StreamOptions, short, shown, text_model,
-};
+use super::error::{Place, shown};
+use super::{Ask, AskError, Bound, END_USER_BYTES_MAX, StreamOptions, short, text_model};
 use crate::ids::ModelName;
 use crate::price::tier_in_region;
 
@@ -140,7 +139,7 @@ impl<'a> Found<'a> {
                 .choices(Member::Choices, "n")?
                 .max(self.choices(Member::BestOf, "best_of")?),
             background: self.flag(Member::Background, "background")?,
-            ..self.lenient()
+            ..self.beside()
         };
         Ok(ask)
     }
@@ -152,6 +151,13 @@ impl<'a> Found<'a> {
             model: model.as_ref().map(|(name, _)| name.clone()),
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
+            ..self.beside()
+        }
+    }
+
+    /// What is the upstream's business at every endpoint, and only noted here.
+    fn beside(self) -> Ask {
+        Ask {
             choices: 1,
             service_tier: self.service_tier(),
             end_user: self.end_user(),
@@ -357,7 +363,7 @@ fn folds_to(name: &str, known: &str) -> bool {
         '\u{212a}' => 'k',
         c => c.to_ascii_lowercase(),
     });
-    folded.eq(known.chars())
+    name.eq_ignore_ascii_case(known) || (!name.is_ascii() && folded.eq(known.chars()))
 }
 
 /// A JSON string's text; `None` for other values and for lone surrogates.

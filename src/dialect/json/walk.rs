@@ -125,9 +125,10 @@ impl<'a> Walk<'a> {
         mut each: impl FnMut(Cow<'a, str>, &mut Self) -> Option<()>,
     ) -> Option<()> {
         self.items(b'{', b'}', |walk| {
-            let name = match walk.string()? {
-                (name, false) => Cow::Borrowed(name.get(1..name.len() - 1)?),
-                (name, true) => text(name)?,
+            let start = walk.at;
+            let name = match walk.pass_string()? {
+                false => Cow::Borrowed(walk.json.get(start + 1..walk.at - 1)?),
+                true => text(walk.json.get(start..walk.at)?)?,
             };
             walk.space();
             walk.expect(b':')?;
@@ -148,6 +149,20 @@ impl<'a> Walk<'a> {
     ) -> Option<&'a str> {
         let start = self.at;
         way(self)?;
+        self.json.get(start..self.at)
+    }
+
+    /// The value that stands here, raw, which `read` walks through as far as it can: it may be of another kind than `read`
+    /// expects, or broken.
+    pub(crate) fn value_read_by(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Option<()>,
+    ) -> Option<&'a str> {
+        let start = self.at;
+        if read(self).is_none() {
+            self.at = start;
+            return self.value();
+        }
         self.json.get(start..self.at)
     }
 
@@ -179,16 +194,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A string with its quotes, and whether it has escapes.
-    fn string(&mut self) -> Option<(&'a str, bool)> {
-        let start = self.at;
+    /// Walks past a string; says whether it has escapes.
+    fn pass_string(&mut self) -> Option<bool> {
         self.expect(b'"')?;
         let mut escaped = false;
         loop {
             self.at += quote_or_backslash(self.rest())?;
             if self.here()? == b'"' {
                 self.at += 1;
-                return Some((self.json.get(start..self.at)?, escaped));
+                return Some(escaped);
             }
             escaped = true;
             self.at += 2;
@@ -199,7 +213,9 @@ impl<'a> Walk<'a> {
     pub(crate) fn value(&mut self) -> Option<&'a str> {
         let start = self.at;
         match self.here()? {
-            b'"' => return self.string().map(|(string, _)| string),
+            b'"' => {
+                self.pass_string()?;
+            }
             b'{' | b'[' => self.nested()?,
             _ => {
                 // At a quote or bracket too, so that what a value is does not depend on who walks past it.
@@ -219,14 +235,17 @@ impl<'a> Walk<'a> {
     fn nested(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
-            self.at += self.rest().iter().position(|byte| is_mark(*byte))?;
             match self.here()? {
                 b'"' => {
-                    self.string()?;
+                    self.pass_string()?;
                     continue;
                 }
                 b'{' | b'[' => depth += 1,
-                _ => depth -= 1,
+                b'}' | b']' => depth -= 1,
+                _ => {
+                    self.at += 1;
+                    continue;
+                }
             }
             self.at += 1;
             if depth == 0 {

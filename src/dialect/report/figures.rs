@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::super::json::{each_element, each_member};
+use super::super::json::{Walk, each_element, each_member};
 use crate::tokens::{ABSURD_TOKENS, Usage};
 
 /// What one answer has reported so far, field by field, as the provider counts it.
@@ -73,101 +73,123 @@ impl Figures {
     pub(super) fn read(object: &str) -> (Figures, Beside<'_>) {
         let mut figures = Figures::default();
         let mut beside = Beside::default();
-        each_member(object, |name, value| match &*name {
-            "service_tier" => beside.service_tier = Some(value),
-            "speed" => beside.speed = Some(value),
-            "inference_geo" => beside.region = Some(value),
-            "iterations" => beside.iterations = Some(value),
-            "model" => beside.model = Some(value),
-            name => figures.member(name, value),
-        });
+        let _ = figures.walk(&mut Walk::new(object), &mut beside);
         (figures, beside)
     }
 
-    fn member(&mut self, name: &str, value: &str) {
-        match name {
-            "prompt_tokens" | "promptTokenCount" => self.take(value, |f| &mut f.prompt),
-            "input_tokens" | "inputTokens" => self.take(value, |f| &mut f.input),
+    /// Reads the usage object that stands here, and walks past it.
+    pub(super) fn walk<'a>(&mut self, walk: &mut Walk<'a>, beside: &mut Beside<'a>) -> Option<()> {
+        walk.members(|name, walk| {
+            let place = match &*name {
+                "service_tier" => &mut beside.service_tier,
+                "speed" => &mut beside.speed,
+                "inference_geo" => &mut beside.region,
+                "iterations" => &mut beside.iterations,
+                "model" => &mut beside.model,
+                name => return self.member(name, walk),
+            };
+            *place = Some(walk.value()?);
+            Some(())
+        })
+    }
+
+    fn member(&mut self, name: &str, walk: &mut Walk<'_>) -> Option<()> {
+        let field = match name {
+            "prompt_tokens" | "promptTokenCount" => &mut self.prompt,
+            "input_tokens" | "inputTokens" => &mut self.input,
             "completion_tokens" | "output_tokens" | "outputTokens" | "candidatesTokenCount" => {
-                self.take(value, |f| &mut f.output);
+                &mut self.output
             }
-            "total_tokens" | "totalTokens" | "totalTokenCount" => {
-                self.take(value, |f| &mut f.total);
-            }
-            "prompt_tokens_details"
-            | "input_tokens_details"
-            | "prompt_token_details"
-            | "input_token_details" => {
-                each_member(value, |name, value| self.input_detail(&name, value));
-            }
-            "completion_tokens_details"
-            | "output_tokens_details"
-            | "completion_token_details"
-            | "output_token_details" => {
-                each_member(value, |name, value| self.output_detail(&name, value));
-            }
+            "total_tokens" | "totalTokens" | "totalTokenCount" => &mut self.total,
             // DeepSeek, Kimi, Mistral, Gemini.
             "prompt_cache_hit_tokens"
             | "cached_tokens"
             | "num_cached_tokens"
-            | "cachedContentTokenCount" => self.take(value, |f| &mut f.read_inside),
-            "prompt_cache_miss_tokens" => self.take(value, |f| &mut f.miss),
-            "cache_read_input_tokens" | "cacheReadInputTokens" => {
-                self.take(value, |f| &mut f.read_beside);
-            }
-            "cache_creation_input_tokens" | "cacheWriteInputTokens" => {
-                self.take(value, |f| &mut f.write_beside);
-            }
-            "cache_creation" => self.lifetimes(value),
-            "cacheDetails" | "cache_details" => {
-                each_element(value, |detail| self.bedrock_detail(detail));
-            }
+            | "cachedContentTokenCount" => &mut self.read_inside,
+            "prompt_cache_miss_tokens" => &mut self.miss,
+            "cache_read_input_tokens" | "cacheReadInputTokens" => &mut self.read_beside,
+            "cache_creation_input_tokens" | "cacheWriteInputTokens" => &mut self.write_beside,
             // Perplexity: neither is inside the totals.
-            "reasoning_tokens" => self.take(value, |f| &mut f.reasoning_at_top),
-            "citation_tokens" => self.take(value, |f| &mut f.citations),
-            "num_search_queries" => self.take(value, |f| &mut f.web_searches),
-            "thoughtsTokenCount" => self.take(value, |f| &mut f.thoughts),
-            "toolUsePromptTokenCount" => self.take(value, |f| &mut f.tool_input),
-            "server_tool_use" => {
-                each_member(value, |name, value| {
-                    if name == "web_search_requests" {
-                        self.take(value, |f| &mut f.web_searches);
-                    }
-                });
+            "reasoning_tokens" => &mut self.reasoning_at_top,
+            "citation_tokens" => &mut self.citations,
+            "num_search_queries" => &mut self.web_searches,
+            "thoughtsTokenCount" => &mut self.thoughts,
+            "toolUsePromptTokenCount" => &mut self.tool_input,
+            "prompt_tokens_details"
+            | "input_tokens_details"
+            | "prompt_token_details"
+            | "input_token_details" => return self.part(walk, Figures::input_detail),
+            "completion_tokens_details"
+            | "output_tokens_details"
+            | "completion_token_details"
+            | "output_token_details" => return self.part(walk, Figures::output_detail),
+            "cache_creation" => return self.part(walk, Figures::lifetime),
+            "server_tool_use" => return self.part(walk, Figures::server_tool),
+            "cacheDetails" | "cache_details" => {
+                each_element(walk.value()?, |detail| self.bedrock_detail(detail));
+                return Some(());
             }
-            _ => {}
-        }
+            _ => return walk.value().map(drop),
+        };
+        self.absurd |= take(field, walk.value()?);
+        Some(())
     }
 
-    fn input_detail(&mut self, name: &str, value: &str) {
-        match name {
-            "cached_tokens" => self.take(value, |f| &mut f.read_inside),
+    /// Reads the object that stands here, which is a part of the report, member by member.
+    fn part(
+        &mut self,
+        walk: &mut Walk<'_>,
+        member: impl Fn(&mut Figures, &str, &mut Walk<'_>) -> Option<()>,
+    ) -> Option<()> {
+        walk.value_read_by(|walk| walk.members(|name, walk| member(self, &name, walk)))
+            .map(drop)
+    }
+
+    fn input_detail(&mut self, name: &str, walk: &mut Walk<'_>) -> Option<()> {
+        let field = match name {
+            "cached_tokens" => &mut self.read_inside,
             // OpenAI; OpenRouter; Alibaba's Qwen.
             "cache_write_tokens" | "cache_creation_tokens" | "cache_creation_input_tokens" => {
-                self.take(value, |f| &mut f.write_inside);
+                &mut self.write_inside
             }
-            "cache_creation_token_details" | "cache_creation" => self.lifetimes(value),
-            "audio_tokens" => self.take(value, |f| &mut f.audio_input),
-            "image_tokens" => self.take(value, |f| &mut f.image_input),
-            _ => {}
-        }
+            "audio_tokens" => &mut self.audio_input,
+            "image_tokens" => &mut self.image_input,
+            "cache_creation_token_details" | "cache_creation" => {
+                return self.part(walk, Figures::lifetime);
+            }
+            _ => return walk.value().map(drop),
+        };
+        self.absurd |= take(field, walk.value()?);
+        Some(())
     }
 
-    fn output_detail(&mut self, name: &str, value: &str) {
-        match name {
-            "reasoning_tokens" | "thinking_tokens" => self.take(value, |f| &mut f.reasoning),
-            "audio_tokens" => self.take(value, |f| &mut f.audio_output),
-            "image_tokens" => self.take(value, |f| &mut f.image_output),
-            _ => {}
-        }
+    fn output_detail(&mut self, name: &str, walk: &mut Walk<'_>) -> Option<()> {
+        let field = match name {
+            "reasoning_tokens" | "thinking_tokens" => &mut self.reasoning,
+            "audio_tokens" => &mut self.audio_output,
+            "image_tokens" => &mut self.image_output,
+            _ => return walk.value().map(drop),
+        };
+        self.absurd |= take(field, walk.value()?);
+        Some(())
     }
 
-    fn lifetimes(&mut self, value: &str) {
-        each_member(value, |name, value| match &*name {
-            "ephemeral_5m_input_tokens" => self.take(value, |f| &mut f.write_5m),
-            "ephemeral_1h_input_tokens" => self.take(value, |f| &mut f.write_1h),
-            _ => {}
-        });
+    fn lifetime(&mut self, name: &str, walk: &mut Walk<'_>) -> Option<()> {
+        let field = match name {
+            "ephemeral_5m_input_tokens" => &mut self.write_5m,
+            "ephemeral_1h_input_tokens" => &mut self.write_1h,
+            _ => return walk.value().map(drop),
+        };
+        self.absurd |= take(field, walk.value()?);
+        Some(())
+    }
+
+    fn server_tool(&mut self, name: &str, walk: &mut Walk<'_>) -> Option<()> {
+        let value = walk.value()?;
+        if name == "web_search_requests" {
+            self.absurd |= take(&mut self.web_searches, value);
+        }
+        Some(())
     }
 
     /// Bedrock: `{"ttl": "1h", "inputTokens": 5}`.
@@ -179,29 +201,13 @@ impl Figures {
             "inputTokens" => tokens = Some(value),
             _ => {}
         });
+        let field = if hour {
+            &mut self.write_1h
+        } else {
+            &mut self.write_5m
+        };
         if let Some(tokens) = tokens {
-            self.take(tokens, |f| {
-                if hour {
-                    &mut f.write_1h
-                } else {
-                    &mut f.write_5m
-                }
-            });
-        }
-    }
-
-    /// Within one report a figure that stands in two places (`cached_tokens` at the top and in the details) is the larger.
-    fn take(&mut self, value: &str, field: impl FnOnce(&mut Figures) -> &mut Option<u64>) {
-        match figure(value) {
-            Some(Ok(tokens)) => {
-                let field = field(self);
-                *field = (*field).max(Some(tokens));
-            }
-            Some(Err(Absurd)) => {
-                self.absurd = true;
-                *field(self) = Some(REFUSED);
-            }
-            None => {}
+            self.absurd |= take(field, tokens);
         }
     }
 
@@ -225,17 +231,17 @@ impl Figures {
     ///
     /// A later report that moves input from one of Anthropic's classes to another (first all of it as `input_tokens`, at
     /// the end split into input and cache) replaces those classes together: class by class the larger would count twice.
-    pub(super) fn merge(&mut self, later: Figures) {
+    pub(super) fn merge(&mut self, later: &Figures) {
         let refused = self.absurd || later.absurd;
         let resplit = if refused && (self.has_refused_input() || later.has_refused_input()) {
             None
         } else {
-            self.resplit(&later)
+            self.resplit(later)
         };
         *self = if refused {
-            self.merged_by_what_is_sane(&later)
+            self.merged_by_what_is_sane(later)
         } else {
-            self.merged(&later, Option::max)
+            self.merged(later, Option::max)
         };
         if let Some([input, read, write]) = resplit {
             self.input = Some(input);
@@ -243,7 +249,7 @@ impl Figures {
             self.write_beside = Some(write);
             let split =
                 |figures: &Figures| figures.write_5m.unwrap_or(0) + figures.write_1h.unwrap_or(0);
-            if split(&later) > 0 || split(self) > write {
+            if split(later) > 0 || split(self) > write {
                 (self.write_5m, self.write_1h) = (later.write_5m, later.write_1h);
             }
         }
@@ -451,31 +457,38 @@ struct Totals {
     reasoning: u64,
 }
 
-/// A figure below 0 or above [`ABSURD_TOKENS`].
-#[derive(Debug, PartialEq, Eq)]
-struct Absurd;
+/// Takes a figure, if it is one; says whether the field's is [`REFUSED`]. Within one report a figure that stands in two places
+/// (`cached_tokens` at the top and in the details) is the larger.
+fn take(field: &mut Option<u64>, value: &str) -> bool {
+    *field = (*field).max(figure(value));
+    *field == Some(REFUSED)
+}
 
-/// A figure as servers write it: `12`, `12.0`, `"12"`. Anything else (`null`, a text, a flag) is no figure.
-fn figure(value: &str) -> Option<Result<u64, Absurd>> {
+/// A figure as servers write it: `12`, `12.0`, `"12"`. Anything else (`null`, a text, a flag) is no figure, and one below 0 or
+/// above [`ABSURD_TOKENS`] is [`REFUSED`].
+fn figure(value: &str) -> Option<u64> {
     let bare = value
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'))
         .unwrap_or(value);
-    if !bare.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+    if !matches!(bare.as_bytes().first()?, b'0'..=b'9' | b'-') {
         return None;
     }
-    if let Ok(tokens) = bare.parse::<u64>() {
-        return Some(if tokens <= ABSURD_TOKENS {
-            Ok(tokens)
-        } else {
-            Err(Absurd)
-        });
-    }
-    let tokens = bare.parse::<f64>().ok()?;
-    let is_sane = (0.0..=ABSURD_TOKENS as f64).contains(&tokens);
-    Some(if is_sane {
-        Ok(tokens.round() as u64)
+    let tokens = match bare.parse::<u64>() {
+        Ok(tokens) => tokens,
+        Err(_) => {
+            let tokens = bare.parse::<f64>().ok()?;
+            let is_sane = (0.0..=ABSURD_TOKENS as f64).contains(&tokens);
+            if is_sane {
+                tokens.round() as u64
+            } else {
+                REFUSED
+            }
+        }
+    };
+    Some(if tokens <= ABSURD_TOKENS {
+        tokens
     } else {
-        Err(Absurd)
+        REFUSED
     })
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::json::{each_member, span_in, text};
+use super::figures::{Beside, Figures};
 use super::repeat::Unread;
 use super::{Traces, short};
 
@@ -13,6 +14,8 @@ pub(super) struct Found<'a> {
     pub(super) model: Option<&'a str>,
     pub(super) service_tier: Option<&'a str>,
     pub(super) usage: Option<&'a str>,
+    /// What `usage` says.
+    pub(super) report: Option<(Figures, Beside<'a>)>,
     /// The name of `usage` as it stands in the text, without quotes.
     pub(super) usage_name: Option<&'a str>,
     pub(super) usage_metadata: Option<&'a str>,

@@ -6,6 +6,7 @@ mod openai;
 
 use super::*;
 use crate::dialect::{Dialect, Endpoint};
+use crate::tokens::Usage;
 
 fn json(endpoint: Endpoint, body: &str) -> Reading {
     let mut report = Report::new(&endpoint, Dialect::OpenAi, 1 << 20);

@@ -3,10 +3,8 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
-
 use super::media::{self, ImageTokens};
-use crate::dialect::json::LongStrings;
+use crate::dialect::json::{LongStrings, quote_or_backslash};
 
 /// What a request body holds, in bytes and pieces.
 ///
@@ -354,7 +352,7 @@ impl Scan {
 fn string(after_quote: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
-        let found = at + memchr2(b'"', b'\\', after_quote.get(at..)?)?;
+        let found = at + quote_or_backslash(after_quote.get(at..)?)?;
         if after_quote.get(found) == Some(&b'"') {
             return Some((after_quote.get(..found)?, after_quote.get(found + 1..)?));
         }
@@ -364,7 +362,7 @@ fn string(after_quote: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// A name or a kind as it reads; a hostile client may write any letter as an escape.
 fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
-    if memchr(b'\\', raw).is_none() {
+    if !raw.contains(&b'\\') {
         return Cow::Borrowed(raw);
     }
     let quoted = [b"\"", raw, b"\""].concat();

@@ -1,0 +1,153 @@
+//! What the usage objects of one answer have said so far: its figures, and the tier, mode and region that they are priced by.
+
+use super::super::json::{each_element, text};
+use super::super::{canonical_tier, priced_region};
+use super::figures::{Beside, Figures, Habit};
+use super::{ServedPart, short};
+use crate::ids::ModelName;
+use crate::price::tier_in_region;
+use crate::tokens::Usage;
+
+/// The usage that an answer has reported.
+#[derive(Debug)]
+pub(super) struct Reported {
+    figures: Option<Figures>,
+    /// Anthropic's last list of iterations. [`Absurd`] when one of its figures is.
+    iterations: Result<Vec<(Option<ModelName>, Figures)>, Absurd>,
+    /// An absurd figure was reported, now or before.
+    absurd: bool,
+    service_tier: Option<Box<str>>,
+    /// Anthropic's fast mode.
+    fast: bool,
+    /// The one region in which Anthropic kept the request.
+    region: Option<Box<str>>,
+}
+
+/// One of the figures is beyond all reason, so no sum is made of them.
+#[derive(Debug)]
+struct Absurd;
+
+const TIER_BYTES_MAX: usize = 64;
+/// An answer has a handful of iterations.
+const ITERATIONS_MAX: usize = 1000;
+
+impl Reported {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
+            figures: None,
+            iterations: Ok(Vec::new()),
+            absurd: false,
+            service_tier: None,
+            fast: false,
+            region: None,
+        }
+    }
+
+    /// Takes one usage object; says whether it was a report.
+    pub(super) fn take(&mut self, (later, beside): (Figures, Beside<'_>)) -> bool {
+        self.tier(beside.service_tier);
+        if let Some(speed) = beside.speed.and_then(text) {
+            self.fast = speed == "fast";
+        }
+        if let Some(region) = beside.region.and_then(text) {
+            self.region = priced_region(&region).map(Into::into);
+        }
+        self.absurd |= later.is_absurd();
+        let is_report = later.is_report();
+        if !is_report && !later.is_absurd() {
+            return false;
+        }
+        if let Some(iterations) = beside.iterations {
+            self.take_iterations(iterations);
+        }
+        match &mut self.figures {
+            Some(figures) => figures.merge(&later),
+            None => self.figures = Some(later),
+        }
+        is_report
+    }
+
+    /// Anthropic's `usage.iterations`: each is a call of some model on the way to the one answer. The last list counts.
+    fn take_iterations(&mut self, list: &str) {
+        let mut iterations = Vec::new();
+        let mut absurd = false;
+        each_element(list, |iteration| {
+            let (figures, beside) = Figures::read(iteration);
+            absurd |= figures.is_absurd();
+            if figures.is_report() && iterations.len() < ITERATIONS_MAX {
+                let model = beside
+                    .model
+                    .and_then(text)
+                    .filter(|model| !model.is_empty());
+                iterations.push((model.map(|model| ModelName::new(&model)), figures));
+            }
+        });
+        if !iterations.is_empty() {
+            self.absurd |= absurd;
+            self.iterations = if absurd { Err(Absurd) } else { Ok(iterations) };
+        }
+    }
+
+    /// Takes a `service_tier`, a raw JSON value.
+    pub(super) fn tier(&mut self, raw: Option<&str>) {
+        let Some(tier) = raw.and_then(text).filter(|tier| !tier.is_empty()) else {
+            return;
+        };
+        let tier = canonical_tier(&tier);
+        if self.service_tier.as_deref() != Some(tier) {
+            self.service_tier = short(tier, TIER_BYTES_MAX);
+        }
+    }
+
+    /// Whether an absurd figure was reported, now or before.
+    pub(super) fn was_absurd(&self) -> bool {
+        self.absurd
+    }
+
+    /// The tier served. Anthropic's fast mode and regions have prices of their own, beside those of the service tiers.
+    pub(super) fn served_tier(&mut self) -> Option<Box<str>> {
+        let tier = match self.fast {
+            true => Some("fast".into()),
+            false => self.service_tier.take(),
+        };
+        match &self.region {
+            Some(region) => Some(tier_in_region(tier.as_deref(), region).into()),
+            None => tier,
+        }
+    }
+
+    /// The usage and its parts: the answer's own report, and the iterations that it may leave out. `None` when nothing was
+    /// reported, or something absurd that no later report has put right.
+    pub(super) fn usage(
+        self,
+        habit: Habit,
+        served_model: Option<&ModelName>,
+        web_searches: u64,
+    ) -> Option<(Usage, Vec<ServedPart>)> {
+        let figures = self.figures.filter(|figures| !figures.is_absurd())?;
+        let iterations = self.iterations.ok()?;
+        let total = figures.usage(habit);
+        let mut parts: Vec<ServedPart> = Vec::new();
+        let mut add = |model: Option<ModelName>, usage: Usage| match parts
+            .iter_mut()
+            .find(|part| part.model == model)
+        {
+            Some(part) => part.usage += usage,
+            None => parts.push(ServedPart { model, usage }),
+        };
+        let mut sum = Usage::default();
+        for (model, figures) in iterations {
+            let usage = figures.usage(habit);
+            sum += usage;
+            add(model.or_else(|| served_model.cloned()), usage);
+        }
+        let mut all = total.zip(&sum, u64::max);
+        all.web_search_requests = all.web_search_requests.max(web_searches);
+        let rest = all.zip(&sum, u64::saturating_sub);
+        if !rest.is_zero() || all.is_zero() {
+            add(served_model.cloned(), rest);
+        }
+        Some((all, parts))
+    }
+}
