@@ -46,7 +46,8 @@ pub async fn serve(
 ) -> Response<AnswerBody> {
     let mut frame = Frame::new(&gateway, &request);
     let (head, mut body) = request.into_parts();
-    let expects = head.headers.contains_key(header::EXPECT);
+    let expects = head.headers.get(header::EXPECT);
+    let expects = expects.is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let response = match live(&gateway, &mut frame, head, &mut body, &peer).await {
         Ok(response) => response,
         Err(refusal) => {

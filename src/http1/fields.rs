@@ -99,11 +99,14 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, FieldError> {
 
 /// Whether the sender keeps the connection open (RFC 9112, 9.3).
 pub(crate) fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let says = |option: &[u8]| {
-        let values = headers.get_all(CONNECTION).iter();
-        values
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
-    };
+    let says = |option| says(headers, &CONNECTION, option);
     !says(b"close") && (version == Version::HTTP_11 || says(b"keep-alive"))
+}
+
+/// Whether a header that lists words has this one among them.
+pub(crate) fn says(headers: &HeaderMap, header: &HeaderName, word: &[u8]) -> bool {
+    let values = headers.get_all(header).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
 }

@@ -168,6 +168,10 @@ impl Chunked {
                 input.advance(1);
             }
         }
+        if input.is_empty() {
+            // What is cut off to its end lets go of the buffer; what is passed over does not.
+            *input = Bytes::new();
+        }
         match self.next {
             Next::Broken(error) if first.is_empty() => Err(error),
             _ if several.is_empty() => Ok(first),
@@ -256,10 +260,12 @@ impl Chunked {
             block if block.ends_with(b"\r\n\r\n") => {
                 let block = std::mem::take(&mut self.trailer).freeze();
                 let mut places = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-                let Ok(httparse::Status::Complete((_, fields))) =
-                    httparse::parse_headers(&block, &mut places)
-                else {
-                    return Err(FramingError::Trailers);
+                let fields = match httparse::parse_headers(&block, &mut places) {
+                    // To a lenient reader an empty line without `\r` ends them earlier, and hides what is behind it.
+                    Ok(httparse::Status::Complete((length, fields))) if length == block.len() => {
+                        fields
+                    }
+                    _ => return Err(FramingError::Trailers),
                 };
                 let trailers = super::fields::headers(&block, fields, 0);
                 self.trailers = Some(trailers.map_err(|_| FramingError::Trailers)?);
@@ -335,6 +341,16 @@ mod tests {
     }
 
     #[test]
+    fn a_body_at_its_end_holds_no_buffer() {
+        let buffer = Bytes::from(b"1\r\nx\r\n0\r\n\r\n".to_vec());
+        for length in [buffer.len(), 6] {
+            let mut input = buffer.slice(..length);
+            drop(Framing::chunked().decode(&mut input).unwrap());
+            assert!(buffer.is_unique(), "{input:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_framed_as_it_must_be_is_refused() {
         for body in [
             "\r\n",
@@ -353,6 +369,10 @@ mod tests {
         assert_eq!(error("1\r\nxy\r\n"), FramingError::Data);
         assert_eq!(error("1\r\nx\ry"), FramingError::Data);
         assert_eq!(error("0\r\nno header\r\n\r\n"), FramingError::Trailers);
+        for hidden in ["a: b\n\n", "a: b\r\n\n", "\n", "\r\r\n"] {
+            let body = format!("0\r\n{hidden}GET / HTTP/1.1\r\nhost: g\r\n\r\n");
+            assert_eq!(error(&body), FramingError::Trailers, "{hidden:?}");
+        }
         let long = format!("1;{}\r\n", "a".repeat(EXTENSION_BYTES_MAX + 1));
         assert_eq!(error(&long), FramingError::Extensions);
         let long = format!("0\r\na: {}", "a".repeat(TRAILER_BYTES_MAX));

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, TRAILER};
+use http::header::{CONNECTION, HeaderMap, TRAILER};
 use http::{Request, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
@@ -65,17 +65,14 @@ where
     loop {
         let head = match poll_fn(|cx| wire.poll_next(&mut stopped, cx)).await {
             Ok(Some(head)) => head,
-            Ok(None) => break,
+            Ok(None) => return poll_fn(|cx| wire.get().poll_close(cx)).await,
             Err(WireError::Head(error)) => {
                 wire.refuse(error).await?;
                 return Err(error.into());
             }
             Err(error) => return Err(error),
         };
-        let asked = Asked {
-            method: head.request.method().clone(),
-            version: head.request.version(),
-        };
+        let asked = Asked::of(&head.request);
         let request = head.request.map(|()| ClientBody::Http1(wire.body()));
         // In a box: the future is large, and this one holds it across its own states.
         let mut handling = Box::pin(handle(request));
@@ -152,6 +149,7 @@ impl Shared {
         let asked = Asked {
             method: http::Method::GET,
             version: http::Version::HTTP_11,
+            trailers: false,
         };
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = error.status();
@@ -164,9 +162,6 @@ impl Shared {
     /// that is still sending would see that and not its answer: what it sends is taken for a while, and thrown away.
     async fn close(&self) -> Result<(), WireError> {
         poll_fn(|cx| self.get().poll_close(cx)).await?;
-        if !self.get().has_unread() {
-            return Ok(());
-        }
         let mut left = UNREAD_BYTES;
         let reading = poll_fn(|cx| self.get().poll_discard(&mut left, cx));
         let _ = tokio::time::timeout(UNREAD_TIME, reading).await;
@@ -194,7 +189,8 @@ impl Shared {
         let mut sending = Sending {
             body,
             sent,
-            trailers: head.headers.contains_key(TRAILER),
+            announced: (asked.trailers && head.headers.contains_key(TRAILER))
+                .then_some(head.headers),
             ended: (sent == Sent::Nothing).then_some(Ok(())),
         };
         poll_fn(|cx| sending.poll(self, cx)).await?;
@@ -206,8 +202,8 @@ impl Shared {
 struct Sending<B> {
     body: B,
     sent: Sent,
-    /// Whether the head has announced trailers.
-    trailers: bool,
+    /// The head that has announced trailers, if the client takes any.
+    announced: Option<HeaderMap>,
     /// How it ended, once nothing more comes of it.
     ended: Option<Result<(), WireError>>,
 }
@@ -245,10 +241,10 @@ where
             Ok(data) => data,
             Err(frame) => {
                 if self.sent == Sent::Chunks
-                    && self.trailers
+                    && let Some(announced) = &self.announced
                     && let Ok(trailers) = frame.into_trailers()
                 {
-                    wire.send(head::write_trailers(&trailers));
+                    wire.send(head::write_end(announced, &trailers));
                     self.ended = Some(Ok(()));
                 }
                 return;

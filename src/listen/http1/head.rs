@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING,
+    self, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING,
 };
 use http::{Method, Request, StatusCode, Uri, Version, response};
 use hyper::ext::ReasonPhrase;
@@ -146,11 +147,23 @@ impl Sent {
     }
 }
 
-/// What an answer's framing depends on.
+/// What of a request its answer's framing depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) version: Version,
+    /// Whether the client takes headers behind the body (RFC 9110, 10.1.4).
+    pub(super) trailers: bool,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request<()>) -> Asked {
+        Asked {
+            method: request.method().clone(),
+            version: request.version(),
+            trailers: fields::says(request.headers(), &TE, b"trailers"),
+        }
+    }
 }
 
 /// The head of an answer.
@@ -207,11 +220,31 @@ pub(super) fn write(head: &response::Parts, sent: Sent, asked: &Asked, reusable:
     out.freeze()
 }
 
-/// Headers behind the last chunk.
-pub(super) fn write_trailers(trailers: &HeaderMap) -> Bytes {
+/// Headers that must not come behind a body: they frame it, decide who may see it, or say how it is to be read (RFC 9110,
+/// 6.5.1).
+const NEVER_BEHIND: [HeaderName; 12] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::HOST,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+];
+
+/// The end of a body in chunks: those of its trailers that its head has announced.
+pub(super) fn write_end(announced: &HeaderMap, trailers: &HeaderMap) -> Bytes {
     let mut out = BytesMut::from(&b"0\r\n"[..]);
     for (name, value) in trailers {
-        put(&mut out, name.as_str(), value.as_bytes());
+        let named = || fields::says(announced, &TRAILER, name.as_str().as_bytes());
+        if !NEVER_BEHIND.contains(name) && named() {
+            put(&mut out, name.as_str(), value.as_bytes());
+        }
     }
     out.put_slice(b"\r\n");
     out.freeze()

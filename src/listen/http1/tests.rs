@@ -322,18 +322,20 @@ async fn what_is_ready_leaves_at_once_and_in_chunks() {
 }
 
 #[tokio::test]
-async fn trailers_are_sent_where_they_were_announced() {
-    for announced in [true, false] {
+async fn trailers_that_were_announced_are_sent_to_who_takes_them() {
+    for (takes, announces) in [(true, true), (true, false), (false, true)] {
         let (feed, body) = mpsc::channel(8);
-        let mut trailers = http::HeaderMap::new();
-        trailers.insert("x-sum", "7".parse().unwrap());
+        let mut trailers = HeaderMap::new();
+        for name in ["x-sum", "x-other", "content-length"] {
+            trailers.insert(name, "7".parse().unwrap());
+        }
         feed.send(Ok(Frame::data("ok".into()))).await.unwrap();
         feed.send(Ok(Frame::trailers(trailers))).await.unwrap();
         drop(feed);
         let mut response = Response::new(Fed(body));
-        if announced {
-            let header = "x-sum".parse().unwrap();
-            response.headers_mut().insert(TRAILER, header);
+        if announces {
+            let names = "X-Sum, content-length".parse().unwrap();
+            response.headers_mut().insert(TRAILER, names);
         }
         let response = Mutex::new(Some(response));
         let mut client = client(move |_| {
@@ -341,13 +343,16 @@ async fn trailers_are_sent_where_they_were_announced() {
             async { response }
         })
         .await;
-        client
-            .send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
-            .await;
+        let te = if takes { "TE: trailers\r\n" } else { "" };
+        let request = format!("GET / HTTP/1.1\r\n{te}Connection: close\r\n\r\n");
+        client.send(&request).await;
         let heard = client.hear_all().await;
         let (_, body) = heard.split_once("\r\n\r\n").unwrap();
-        let end = if announced { "x-sum: 7\r\n" } else { "" };
-        assert_eq!(body, format!("2\r\nok\r\n0\r\n{end}\r\n"));
+        let sent = match takes && announces {
+            true => "x-sum: 7\r\n",
+            false => "",
+        };
+        assert_eq!(body, format!("2\r\nok\r\n0\r\n{sent}\r\n"));
     }
 }
 
@@ -458,7 +463,10 @@ async fn who_goes_away_is_noticed_while_it_waits_and_while_it_is_answered() {
         }
     })
     .await;
-    waits.send("GET / HTTP/1.1\r\n\r\n").await;
+    // What it sends meanwhile hides nothing.
+    let another = "GET / HTTP/1.1\r\n\r\n";
+    waits.send(another).await;
+    waits.send(&["\r\n", another].concat()).await;
     drop(waits.socket);
     let ended = waits.served.await.unwrap();
     assert!(matches!(ended, Err(WireError::Closed)));
@@ -494,11 +502,12 @@ async fn told_to_stop_it_finishes_what_it_does_and_closes_what_rests() {
 #[tokio::test]
 async fn silence_has_its_bounds() {
     let soon = Duration::from_millis(20);
-    for (header_timeout, idle_timeout, said) in [
+    for (header_timeout, idle_timeout, said, heard) in [
         // A connection is opened in order to send a request.
-        (soon, PATIENCE, ""),
-        (soon, PATIENCE, "GET / HTTP/1.1\r\n"),
-        (PATIENCE, soon, "GET / HTTP/1.1\r\n\r\n"),
+        (soon, PATIENCE, "", ""),
+        (soon, PATIENCE, "\r\n", ""),
+        (soon, PATIENCE, "GET / HTTP/1.1\r\n", ""),
+        (PATIENCE, soon, "GET / HTTP/1.1\r\n\r\n\r\n", "ok"),
     ] {
         let bounds = Bounds {
             header_timeout,
@@ -507,12 +516,12 @@ async fn silence_has_its_bounds() {
         };
         let mut silent = bounded(bounds, quick).await;
         silent.send(said).await;
-        let heard = silent.hear_all().await;
-        assert_eq!(heard.is_empty(), !said.ends_with("\r\n\r\n"), "{said:?}");
-        assert!(matches!(
-            silent.served.await.unwrap(),
-            Err(WireError::Silent)
-        ));
+        assert!(silent.hear_all().await.ends_with(heard), "{said:?}");
+        match silent.served.await.unwrap() {
+            // Who has asked may have nothing more to ask.
+            Ok(()) => assert_eq!(heard, "ok"),
+            Err(error) => assert!(matches!(error, WireError::Silent) && heard.is_empty()),
+        }
     }
 }
 
@@ -576,6 +585,7 @@ fn the_date_is_todays() {
     let asked = Asked {
         method: Method::GET,
         version: Version::HTTP_11,
+        trailers: false,
     };
     let said = |()| {
         let head = head::write(&parts, Sent::Nothing, &asked, true);

@@ -90,7 +90,7 @@ impl Wire {
         self.input.is_empty()
     }
 
-    /// The next request; `None` when the client closes instead.
+    /// The next request; `None` when the client closes instead, or has nothing more to ask.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -101,18 +101,21 @@ impl Wire {
             {
                 return Poll::Ready(Ok(Some(self.begin(head))));
             }
+            let idle = self.is_idle();
             match self.poll_input(cx)? {
                 Poll::Ready(true) => {}
-                Poll::Ready(false) if self.input.is_empty() => return Poll::Ready(Ok(None)),
+                Poll::Ready(false) if idle => return Poll::Ready(Ok(None)),
                 Poll::Ready(false) => return Poll::Ready(Err(WireError::Closed)),
                 Poll::Pending => {
-                    let patience = match self.input.is_empty() {
+                    self.patience.begin(match idle {
                         true => self.bounds.idle_timeout,
                         false => self.bounds.header_timeout,
-                    };
-                    self.patience.begin(patience);
+                    });
                     ready!(self.patience.poll(cx));
-                    return Poll::Ready(Err(WireError::Silent));
+                    return Poll::Ready(match idle && self.requests > 0 {
+                        true => Ok(None),
+                        false => Err(WireError::Silent),
+                    });
                 }
             }
         }
@@ -122,6 +125,10 @@ impl Wire {
         let _ = self.input.split_to(head.length);
         self.patience.end();
         self.body = std::mem::replace(&mut head.framing, Framing::Length(0));
+        if self.body.is_end() {
+            self.pass_empty_lines();
+            self.looks = !self.input.is_empty();
+        }
         self.expects = head.expects;
         self.requests += 1;
         head
@@ -132,17 +139,18 @@ impl Wire {
         self.patience.shorten(patience);
     }
 
-    /// Ready when the client goes away while it is waited for something else. What it sends meanwhile is kept, as far as it
-    /// came at once; a client that sends more than that is not looked at again before its next request.
+    /// Ready when the client goes away while it is waited for something else. What it sends meanwhile is kept; a client that
+    /// sends more than a head may have is not looked at again before its next request.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<WireError> {
-        if !self.body.is_end() || !self.input.is_empty() {
-            return Poll::Pending;
+        while self.body.is_end() && self.input.len() < self.bounds.header_bytes_max {
+            match self.poll_input(cx) {
+                Ok(Poll::Ready(true)) => {}
+                Ok(Poll::Ready(false)) => return Poll::Ready(WireError::Closed),
+                Ok(Poll::Pending) => break,
+                Err(error) => return Poll::Ready(error.into()),
+            }
         }
-        match self.poll_input(cx) {
-            Ok(Poll::Ready(false)) => Poll::Ready(WireError::Closed),
-            Ok(Poll::Ready(true) | Poll::Pending) => Poll::Pending,
-            Err(error) => Poll::Ready(error.into()),
-        }
+        Poll::Pending
     }
 
     /// Reads more; whether there was any before the end.
@@ -151,17 +159,35 @@ impl Wire {
             return Ok(Poll::Pending);
         };
         let any = !came.is_empty();
-        if any && self.input.is_empty() {
-            // Idle time is over, the time for a head begins.
-            self.patience.end();
-            self.looks = true;
-        } else {
-            // A head that comes byte by byte is looked at again when it may be whole.
-            self.looks |= may_end(&self.input, &came)
-                || self.input.len() + came.len() >= self.bounds.header_bytes_max;
-        }
+        let begins = self.input.is_empty();
+        // A head that comes byte by byte is looked at again when it may be whole.
+        let looks = begins
+            || may_end(&self.input, &came)
+            || self.input.len() + came.len() >= self.bounds.header_bytes_max;
         self.input = http1::joined(std::mem::take(&mut self.input), came);
+        if self.body.is_end() {
+            self.pass_empty_lines();
+        }
+        if !self.input.is_empty() {
+            self.looks |= looks;
+            if begins {
+                // Idle time is over, the time for a head begins.
+                self.patience.end();
+            }
+        }
         Ok(Poll::Ready(any))
+    }
+
+    /// Some clients send an empty line behind a body: it begins no request (RFC 9112, 2.2).
+    fn pass_empty_lines(&mut self) {
+        loop {
+            let length = match &*self.input {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] => 1,
+                _ => return,
+            };
+            let _ = self.input.split_to(length);
+        }
     }
 
     /// The next bytes of the present request's body, then its trailers.
@@ -233,8 +259,11 @@ impl Wire {
 
     fn decode(&mut self) -> Result<Bytes, FramingError> {
         let data = self.body.decode(&mut self.input)?;
-        // What is behind the body may be the next request.
-        self.looks = !self.input.is_empty();
+        if self.body.is_end() {
+            // What is behind the body may be the next request.
+            self.pass_empty_lines();
+            self.looks = !self.input.is_empty();
+        }
         Ok(data)
     }
 
@@ -262,7 +291,6 @@ impl Wire {
                 return false;
             }
         }
-        self.looks = !self.input.is_empty();
         self.body.is_end()
     }
 
@@ -300,14 +328,14 @@ impl Wire {
     /// Says that nothing more comes.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.stream)
-            .poll_shutdown(cx)
-            .map_err(WireError::Io)
-    }
-
-    /// Whether the client may be sending something that was not read.
-    pub(super) fn has_unread(&self) -> bool {
-        !self.body.is_end() || !self.input.is_empty()
+        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if let Poll::Ready(closed) = closed {
+            return Poll::Ready(closed.map_err(WireError::Io));
+        }
+        // TLS has a last word to write, which the client may refuse to take.
+        self.patience.begin(self.bounds.idle_timeout);
+        ready!(self.patience.poll(cx));
+        Poll::Ready(Err(WireError::Silent))
     }
 
     /// Throws away what comes. Ready at its end, or when it was enough.
