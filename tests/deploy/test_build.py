@@ -1,5 +1,6 @@
 """Release builds are laid out by the recorded profile, all others are left alone."""
 
+import hashlib
 import subprocess
 
 from processes import REPOSITORY
@@ -17,6 +18,13 @@ def test_the_profile_goes_to_what_is_optimised_for_release_alone():
 
 def test_the_compilers_exit_status_is_passed_on():
     assert subprocess.run([COMPILER, "sh", "-c", "exit 7", "opt-level=3"], timeout=10).returncode == 7
+
+
+def test_another_profile_is_another_compiler_to_cargo():
+    """What was built by two profiles cannot be linked; Cargo builds anew what another version of the compiler has built."""
+    digest = hashlib.sha256((REPOSITORY / "deploy/weir.profdata").read_bytes()).hexdigest()
+    version = subprocess.run([COMPILER, "echo", "-vV"], check=True, capture_output=True, text=True, timeout=10)
+    assert version.stdout.splitlines() == ["-vV", f"profile: {digest[:12]}"]
 
 
 def test_a_build_with_tests_or_examples_has_the_features_of_one_without():
