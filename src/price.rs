@@ -21,7 +21,7 @@ use crate::money::Money;
 use crate::plan::ModelPattern;
 
 pub use bound::InputKinds;
-pub use class::Class;
+pub use class::{Class, PER_TOKEN_MAX};
 pub use cost::{Cost, CostByClass, CostError};
 pub use parts::{Part, Priced, price_parts};
 pub use region::tier_in_region;

@@ -9,7 +9,7 @@ use super::names::quoted;
 use super::reader::{Document, Table};
 use super::value::Value;
 use crate::money::Money;
-use crate::price::{Above, PriceRow, PriceTable, PricedModel, Rates, TierRates};
+use crate::price::{Above, PER_TOKEN_MAX, PriceRow, PriceTable, PricedModel, Rates, TierRates};
 
 /// What a model without a price gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,9 @@ fn row(table: &Table<'_>) -> Option<PriceRow> {
     };
     for (region, factor, value) in regions {
         if row.add_region(&region, factor).is_none() {
-            value.refuse("leaves a price that is not exact, expected a factor such as \"1.1\"");
+            value.refuse(
+                "leaves a price that is not exact or too large, expected a factor such as \"1.1\"",
+            );
         }
     }
     Some(row)
@@ -206,7 +208,7 @@ fn rates(table: &Table<'_>) -> Rates {
     }
 }
 
-/// A price per token that was taken for one per million would make every figure a million times too large.
+/// See [`PER_TOKEN_MAX`].
 fn plausible(value: &Value<'_>, price: Money) -> Option<Money> {
     if price > PER_TOKEN_MAX {
         value.refuse("is above 100000.00, expected US dollars per 1,000,000 tokens");
@@ -303,9 +305,6 @@ const CLASSES: [&str; 14] = [
     "second",
     "web_search",
 ];
-
-/// 100,000 dollars per million tokens.
-const PER_TOKEN_MAX: Money = Money::from_picos(100_000_000_000);
 
 /// tiktoken's encodings.
 const TOKENIZERS: [(&str, &str); 7] = [

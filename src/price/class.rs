@@ -2,6 +2,10 @@
 
 use crate::money::{Money, MoneyError};
 
+/// The largest price of a token: 100,000 dollars per million. A price per token that was taken for one per million would
+/// make every figure a million times too large.
+pub const PER_TOKEN_MAX: Money = Money::from_picos(100_000_000_000);
+
 /// What is priced. See [`super::Rates`] for the meaning of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(

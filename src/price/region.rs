@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Above, PriceRow, Rates, TierRates};
+use super::{Above, PER_TOKEN_MAX, PriceRow, Rates, TierRates};
 use crate::money::Money;
 
 /// The name under which prices have a service tier as it is served in a region: `batch-us`, and `us` for the standard tier.
@@ -25,7 +25,7 @@ impl PriceRow {
     }
 
     /// Adds what each tier costs in a region: its token prices times a factor, others as they are. `None`, and nothing
-    /// added, where a price would not be exact.
+    /// added, where a price would not be exact, or above [`PER_TOKEN_MAX`].
     pub fn add_region(&mut self, region: &str, factor: Money) -> Option<()> {
         let mut regional: BTreeMap<Arc<str>, TierRates> = BTreeMap::new();
         regional.insert(region.into(), self.scaled(None, factor)?);
@@ -38,7 +38,7 @@ impl PriceRow {
     }
 
     /// Adds a service tier whose token prices are the standard ones times a factor. `None`, and nothing added, where a price
-    /// would not be exact.
+    /// would not be exact, or above [`PER_TOKEN_MAX`].
     pub fn add_tier(&mut self, tier: &str, factor: Money) -> Option<()> {
         let rates = self.scaled(None, factor)?;
         self.tiers.insert(tier.into(), rates);
@@ -86,7 +86,8 @@ fn times(rates: &Rates, factor: Money) -> Option<Rates> {
 fn exactly(price: Money, factor: Money) -> Option<Money> {
     let one = Money::from_usd(1).picos();
     let product = price.picos().checked_mul(factor.picos())?;
-    (product % one == 0).then(|| Money::from_picos(product / one))
+    let exact = (product % one == 0).then(|| Money::from_picos(product / one))?;
+    (exact <= PER_TOKEN_MAX).then_some(exact)
 }
 
 #[cfg(test)]

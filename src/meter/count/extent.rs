@@ -80,15 +80,20 @@ impl Extent {
 
     /// The most tokens that its images, sound and documents can be.
     pub fn media_upper_bound(&self, model: &str) -> u64 {
-        let scaled = self.images.saturating_sub(self.original_images);
-        // Most requests hold none, and what a model takes for one is looked up by its name.
-        let scaled = match scaled {
-            0 => 0,
-            images => images.saturating_mul(ImageTokens::of_model(model).most),
-        };
         let original = self.original_images.min(self.images);
-        scaled
-            .saturating_add(original.saturating_mul(media::ORIGINAL_IMAGE_TOKENS_MAX))
+        // Most requests hold none, and what a model takes for one is looked up by its name.
+        let images = match self.images {
+            0 => 0,
+            images => {
+                let most = ImageTokens::of_model(model).most;
+                // A model that knows no original size may read such an image as it reads any.
+                let most_original = most.max(media::ORIGINAL_IMAGE_TOKENS_MAX);
+                (images - original)
+                    .saturating_mul(most)
+                    .saturating_add(original.saturating_mul(most_original))
+            }
+        };
+        images
             .saturating_add(media::audio_tokens_max(self.audio_bytes))
             .saturating_add(media::document_tokens_max(
                 self.documents,
@@ -401,6 +406,23 @@ mod tests {
             .replace("[ ", "[");
         let dense = dense.replace(" ]", "]").replace(" }", "}");
         assert_eq!(extent.countable_bytes(), dense.len() as u64);
+    }
+
+    #[test]
+    fn an_image_in_its_original_size_is_bound_by_what_the_model_takes_for_any() {
+        let bound = |model: &str, detail: &str| {
+            let image = json!({"type": "image_url", "image_url": {"url": "https://a/b.png", "detail": detail}});
+            extent(json!([image])).media_upper_bound(model)
+        };
+        // A model that knows no original size bills it as any: gpt-4o-mini, more than any original.
+        assert_eq!(
+            bound("gpt-4o-mini", "original"),
+            bound("gpt-4o-mini", "high")
+        );
+        assert_eq!(
+            bound("gpt-5.6", "original"),
+            media::ORIGINAL_IMAGE_TOKENS_MAX
+        );
     }
 
     #[test]

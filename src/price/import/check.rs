@@ -3,7 +3,7 @@
 use super::Warnings;
 use super::entry::Figures;
 use crate::money::Money;
-use crate::price::{Class, Rates};
+use crate::price::{Class, PER_TOKEN_MAX, Rates};
 
 /// What a model makes, as far as its prices differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,16 @@ pub(super) fn check(
     for ((tier, threshold), rates) in figures.iter_mut() {
         drop_zeros(rates);
         let label = label(tier.as_deref(), *threshold);
+        drop_absurd(name, &label, rates, warnings);
         check_cache(name, &label, rates, warnings);
     }
     check_tiers(name, figures, warnings);
     figures.retain(|_, rates| *rates != Rates::default());
-    true
+    let is_left = figures.get(&(None, 0)).is_some_and(has_a_price);
+    if !is_left {
+        warnings.add(name, "no price is left: model left out");
+    }
+    is_left
 }
 
 /// What makes the whole model useless.
@@ -127,6 +132,20 @@ fn drop_zeros(rates: &mut Rates) {
         let price = rates.class_mut(class);
         if *price == Some(Money::ZERO) {
             *price = None;
+        }
+    }
+}
+
+/// Takes out what no configuration takes: a price per million that was written as one per token, as a rule.
+fn drop_absurd(name: &str, label: &str, rates: &mut Rates, warnings: &mut Warnings) {
+    for (class, price) in rates.classes() {
+        if price.is_some_and(|price| class.is_per_million() && price > PER_TOKEN_MAX) {
+            let class_name = class.name();
+            warnings.add(
+                name,
+                format!("{class_name} {label}is larger than any price: left out"),
+            );
+            *rates.class_mut(class) = None;
         }
     }
 }

@@ -170,6 +170,16 @@ fn implausible_figures_are_left_out_with_a_reason() {
             "cache_read_input",
             "m: cache_read_input_token_cost = 1.23e-11 has more than twelve decimals, left out",
         ),
+        (
+            r#""input_cost_per_token": 1e-03, "output_cost_per_audio_token": 1"#,
+            "audio_output",
+            "m: audio_output is larger than any price: left out",
+        ),
+        (
+            r#""input_cost_per_token": 1e-03, "provider_specific_entry": { "fast": 101 }"#,
+            "tiers",
+            "m: its factor for fast is none, left out",
+        ),
     ];
     for (fields, absent, warning) in cases {
         let imported = imported(&format!(r#"{{ "m": {{ "mode": "chat", {fields} }} }}"#));
@@ -282,7 +292,9 @@ fn map_text() -> impl Strategy<Value = String> {
         Just("output_cost_per_token_above_200k_tokens_batches".to_owned()),
         Just("cache_creation_input_token_cost_above_1hr_above_200k_tokens".to_owned()),
         Just("input_cost_per_token_above_99999999k_tokens".to_owned()),
+        Just("output_cost_per_audio_token".to_owned()),
         Just("tiered_pricing".to_owned()),
+        Just("provider_specific_entry".to_owned()),
         Just("search_context_cost_per_query".to_owned()),
         Just("mode".to_owned()),
         Just("source".to_owned()),
@@ -294,6 +306,8 @@ fn map_text() -> impl Strategy<Value = String> {
         Just(r#""\u0000\"""#.to_owned()),
         Just(r#"[{"range":[1e400],"input_cost_per_token":1e-6},{"range":[2]}]"#.to_owned()),
         Just(r#"{"search_context_size_medium":[]}"#.to_owned()),
+        Just(r#"{"us":1.1,"fast":1e9}"#.to_owned()),
+        Just("1e-4".to_owned()),
     ];
     let field = (key, value).prop_map(|(key, value)| format!("\"{key}\":{value}"));
     let fields = proptest::collection::vec(field, 0..8);
