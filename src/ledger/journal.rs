@@ -227,10 +227,6 @@ impl Journal {
             .append(buffer)
             .map_err(|error| refusal(&self.directory, &error))?;
         pen.written += 1;
-        if pen.awaited {
-            pen.awaited = false;
-            self.news.notify_all();
-        }
         Ok(())
     }
 
@@ -273,7 +269,7 @@ impl Journal {
         if pen.segment.end() + pen.reserved + bytes <= pen.segment.room() {
             self.write(&mut pen)?;
         }
-        drop(pen);
+        self.put_down(pen);
         for number in free {
             let path = segment::path(&self.directory, number);
             if let Err(error) = std::fs::remove_file(&path) {

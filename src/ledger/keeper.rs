@@ -25,14 +25,18 @@ pub(super) fn run(shared: &Shared, mut waiting: Vec<Abandoned>) {
 /// The sync thread: nothing wakes it while nothing is written.
 pub(super) fn run_sync(shared: &Shared, interval: Duration) {
     // A record that just missed one flush is safe when the next one ends. So flushes begin twice in an interval, and one
-    // that takes up to half of it keeps the promise.
+    // that takes up to half of it keeps the promise. The first record after a rest has company soon: requests come together,
+    // and a flush of its own would be in their way.
     let pace = interval / 2;
     let mut began = Instant::now();
     let mut healthy = true;
     loop {
-        shared
+        let rested = shared
             .journal
             .wait_for_record(|| shared.queue.is_stopping());
+        if rested {
+            began = Instant::now();
+        }
         if !shared.queue.sleep(pace.saturating_sub(began.elapsed())) {
             return;
         }

@@ -12,6 +12,8 @@ use super::store::StoreError;
 /// The pauses between attempts while the store is away: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// The list of entries keeps the memory of so many batches: while the store copies its log, one or two more gather than usual.
+const KEPT_BATCHES: usize = 4;
 /// How much of the journal is read at once to catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
 
@@ -109,8 +111,11 @@ impl Queue {
         }
         state.queued.push(entry, position);
         state.queued_to = position;
-        // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself.
-        if state.queued.entries.len() == 1 {
+        // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself. It would wait for the
+        // lock.
+        let sleeps = state.queued.entries.len() == 1;
+        drop(state);
+        if sleeps {
             self.work.notify_one();
         }
     }
@@ -326,7 +331,7 @@ pub(super) fn run(shared: &Shared) {
             Work::Queued => apply_all(shared, &batch, batch_max),
             Work::CatchUp(from) => catch_up(shared, from, batch_max),
         };
-        batch.clear(batch_max);
+        batch.clear(KEPT_BATCHES * batch_max);
         if !went_on {
             return;
         }

@@ -20,22 +20,36 @@ pub enum Fsync {
 
 impl Journal {
     pub(super) fn sync_before_return(&self, pen: MutexGuard<'_, Pen>) -> Result<(), JournalError> {
-        if self.fsync != Fsync::Always {
-            return Ok(());
-        }
         let written = pen.written;
-        drop(pen);
-        self.sync_to(written)
+        self.put_down(pen);
+        match self.fsync {
+            Fsync::Always => self.sync_to(written),
+            Fsync::Interval(_) | Fsync::Never => Ok(()),
+        }
     }
 
-    /// Sleeps until there is a record that was not forced to the disk, or `stopping` says so after [`Journal::wake`].
-    pub(in crate::ledger) fn wait_for_record(&self, stopping: impl Fn() -> bool) {
+    /// Lets others write, and wakes the sync thread where it waits for a record.
+    pub(super) fn put_down(&self, mut pen: MutexGuard<'_, Pen>) {
+        let awaited = std::mem::take(&mut pen.awaited);
+        // Who is woken needs the pen: it would wait for it at once, and be woken again.
+        drop(pen);
+        if awaited {
+            self.news.notify_all();
+        }
+    }
+
+    /// Sleeps until there is a record that was not forced to the disk, or `stopping` says so after [`Journal::wake`]. Whether
+    /// there was none at first.
+    pub(in crate::ledger) fn wait_for_record(&self, stopping: impl Fn() -> bool) -> bool {
         let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pen = self.pen();
+        let mut waited = false;
         while pen.written <= synced && !stopping() {
             pen.awaited = true;
             pen = self.news.wait(pen).unwrap_or_else(PoisonError::into_inner);
+            waited = true;
         }
+        waited
     }
 
     /// Wakes up who waits for a record.

@@ -13,8 +13,8 @@ use super::{Journal, JournalError, refusal};
 
 /// What a `close` may have more than its `begin`: the served model, tier, price rows, a reason.
 pub(super) const CLOSE_SLACK_BYTES: u64 = 1024;
-/// How far a segment is written with zeros at a time.
-pub(super) const STEP_BYTES: u64 = 256 * 1024;
+/// How far a segment is written with zeros at a time, while all requests wait: about 15 microseconds.
+pub(super) const STEP_BYTES: u64 = 64 * 1024;
 
 impl Journal {
     pub(super) fn within_limit(&self, pen: &Pen) -> Result<(), JournalError> {
