@@ -309,32 +309,31 @@ impl Exchange {
         self.close_having_spent(outcome, spent)
     }
 
-    fn close_having_spent(self: Box<Self>, outcome: Outcome, spent: Demand) -> Settled {
-        let mut this = *self;
-        let duration = this.started.elapsed();
-        let entry = &mut this.entry;
+    fn close_having_spent(mut self: Box<Self>, outcome: Outcome, spent: Demand) -> Settled {
+        let duration = self.started.elapsed();
+        let entry = &mut self.entry;
         entry.outcome = outcome;
         entry.end(Timestamp::now(), duration);
-        entry.first_token_ms = this
+        entry.first_token_ms = self
             .first_token
             .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         let cost = entry.cost_usd();
         let observation = Observation {
             usage: entry.usage,
             cost,
-            unpriced: entry.is_unpriced() || this.incomplete,
+            unpriced: entry.is_unpriced() || self.incomplete,
             duration,
-            first_token: this.first_token,
+            first_token: self.first_token,
         };
         let (ended_at, usage, unpriced) = (entry.ended_at, entry.usage, observation.unpriced);
-        let held = *this.admission.held();
-        let key = traffic_key(&this.snapshot, entry);
+        let held = *self.admission.held();
+        let key = traffic_key(&self.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
-        this.gateway.book(this.entry);
-        this.admission.settle(&this.gateway, spent, ended_at);
-        this.gateway.metrics.observe(key, &observation);
-        drop(this.in_flight);
-        drop(this.place);
+        self.gateway.book(self.entry);
+        self.admission.settle(&self.gateway, spent, ended_at);
+        self.gateway.metrics.observe(key, &observation);
+        drop(self.in_flight);
+        drop(self.place);
         Settled {
             cost,
             unpriced,

@@ -19,7 +19,7 @@ use crate::dialect::splice::{self, Edit};
 use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
-use crate::ledger::Outcome;
+use crate::ledger::{Entry, Outcome};
 use crate::measure::Question;
 use crate::meter::{ContentEncoding, Meter, MeterCaps, MeterSettings};
 use crate::refuse::Refusal;
@@ -107,6 +107,7 @@ pub(crate) fn begin<'a>(
         .retry_after(Duration::from_secs(1))
         .detail(error.to_string())
     })?;
+    forget_foreseen(&mut entry);
     let Some(in_flight) = frame.in_flight.take() else {
         return Err(Refusal::new(
             Code::Internal,
@@ -122,7 +123,7 @@ pub(crate) fn begin<'a>(
         allowance,
         cut: None,
         question,
-        entry: clean(entry),
+        entry,
         incomplete: false,
         started: frame.started,
         first_token: None,
@@ -184,15 +185,14 @@ pub(crate) async fn forward(
     }
 }
 
-/// The prefilled entry without what was foreseen only for the case that the gateway dies.
-fn clean(mut entry: crate::ledger::Entry) -> crate::ledger::Entry {
+/// Takes out of the prefilled entry what was foreseen only for the case that the gateway dies.
+fn forget_foreseen(entry: &mut Entry) {
     entry.usage = Default::default();
     entry.usage_source = Default::default();
     entry.cost = Default::default();
     entry.undiscounted = Default::default();
     entry.priced_by = Vec::new();
     entry.reason = None;
-    entry
 }
 
 /// One request on its way to one upstream after the other.

@@ -238,7 +238,8 @@ async fn open(
             protocol,
         });
     };
-    let handshake = certificates.acceptor().accept(stream);
+    // In a box: a handshake is large, and a connection without TLS would have room for one all the same.
+    let handshake = Box::pin(certificates.acceptor().accept(stream));
     let stream = tokio::time::timeout(timeout, handshake).await.ok()?.ok()?;
     let protocol = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,

@@ -1,5 +1,6 @@
 //! Bytes on their way out of the gateway.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,8 +11,16 @@ use tokio::io::AsyncWrite;
 
 /// How many pieces are written at once.
 const PIECES_MAX: usize = 16;
+/// Pieces that are no longer together are written as one: to copy them costs less than what the kernel does for a list of
+/// pieces.
+const JOINED_BYTES: usize = 4 * 1024;
 
-/// Slices of buffers that others may hold as well: they are written together and never copied.
+thread_local! {
+    /// Where they are joined.
+    static JOINED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED_BYTES));
+}
+
+/// Slices of buffers that others may hold as well: they are written together, and large ones are never copied.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pieces {
     pieces: VecDeque<Bytes>,
@@ -58,21 +67,50 @@ impl Pieces {
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
-            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            let slices = slices.get(..count).unwrap_or_default();
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, slices))?;
+        while let Some(first) = self.pieces.front() {
+            let stream = Pin::new(&mut *stream);
+            let written = if self.pieces.len() == 1 {
+                stream.poll_write(cx, first)
+            } else if self.left <= JOINED_BYTES as u64 {
+                self.poll_write_joined(stream, cx)
+            } else {
+                self.poll_write_several(stream, cx)
+            };
+            let written = ready!(written)?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_joined<S: AsyncWrite>(
+        &self,
+        stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            for piece in &self.pieces {
+                joined.extend_from_slice(piece);
+            }
+            stream.poll_write(cx, joined)
+        })
+    }
+
+    fn poll_write_several<S: AsyncWrite>(
+        &self,
+        stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        stream.poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
     }
 
     /// So many bytes from the front are gone.
@@ -116,11 +154,18 @@ mod tests {
 
     #[tokio::test]
     async fn they_are_written_in_order_however_little_is_taken_at_once() {
+        let text = "a text in many pieces, more of them than are written at once";
+        written_in_order(text, 2).await;
+        // So much that it is not joined, until little is left.
+        written_in_order(&text.repeat(200), 100).await;
+        written_in_order(text, text.len()).await;
+    }
+
+    async fn written_in_order(text: &str, piece_bytes: usize) {
         let (mut near, mut far) = tokio::io::duplex(3);
-        let text = "a long text in many pieces, more of them than are written at once";
         let mut pieces: Pieces = text
             .as_bytes()
-            .chunks(2)
+            .chunks(piece_bytes)
             .map(Bytes::copy_from_slice)
             .collect();
         let writing = async {

@@ -65,7 +65,7 @@ where
     loop {
         let head = match poll_fn(|cx| wire.poll_next(&mut stopped, cx)).await {
             Ok(Some(head)) => head,
-            Ok(None) => return poll_fn(|cx| wire.get().poll_close(cx)).await,
+            Ok(None) => return poll_fn(|cx| wire.get().poll_leave(cx)).await,
             Err(WireError::Head(error)) => {
                 wire.refuse(error).await?;
                 return Err(error.into());

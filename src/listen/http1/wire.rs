@@ -338,6 +338,14 @@ impl Wire {
         Poll::Ready(Err(WireError::Silent))
     }
 
+    /// Says so where the end of the connection does not: there is nothing left to send or to take, and it ends now.
+    pub(super) fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        match self.stream {
+            ClientStream::Plain(_) => Poll::Ready(Ok(())),
+            ClientStream::Tls(_) => self.poll_close(cx),
+        }
+    }
+
     /// Throws away what comes. Ready at its end, or when it was enough.
     pub(super) fn poll_discard(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
         loop {
