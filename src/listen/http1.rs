@@ -228,6 +228,9 @@ where
             // What came before an end of either kind is the client's.
             ready!(wire.get().poll_send(cx))?;
             if let Some(ended) = self.ended.take() {
+                if ended.is_err() && self.sent == Sent::UntilClose {
+                    wire.get().will_be_reset();
+                }
                 return Poll::Ready(ended);
             }
             if waits {

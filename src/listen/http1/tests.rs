@@ -369,6 +369,22 @@ async fn an_old_client_is_told_the_end_by_the_connections_own() {
 }
 
 #[tokio::test]
+async fn to_an_old_client_an_answer_that_breaks_off_has_no_such_end() {
+    let (feed, mut client) = fed().await;
+    client.send("GET / HTTP/1.0\r\n\r\n").await;
+    feed.send(Ok(Frame::data("half".into()))).await.unwrap();
+    client.hear("half").await;
+    feed.send(Err(std::io::Error::other("gone"))).await.unwrap();
+    let mut piece = [0; 16];
+    let reading = client.socket.read(&mut piece);
+    let heard = tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    assert_eq!(
+        heard.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+}
+
+#[tokio::test]
 async fn some_answers_have_no_body() {
     for (method, status, head) in [
         (

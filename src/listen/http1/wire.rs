@@ -346,6 +346,17 @@ impl Wire {
         }
     }
 
+    /// The connection's end is not to be taken for the end of what was sent.
+    pub(super) fn will_be_reset(&mut self) {
+        match &self.stream {
+            ClientStream::Plain(stream) => {
+                let _ = stream.set_zero_linger();
+            }
+            // Without TLS's last word the client knows that something is missing.
+            ClientStream::Tls(_) => {}
+        }
+    }
+
     /// Throws away what comes. Ready at its end, or when it was enough.
     pub(super) fn poll_discard(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
         loop {
