@@ -111,8 +111,8 @@ impl Queue {
         }
         state.queued.push(entry, position);
         state.queued_to = position;
-        // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself. It would wait for the
-        // lock.
+        // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself. Woken while the lock
+        // is held, it would only wait for that.
         let sleeps = state.queued.entries.len() == 1;
         drop(state);
         if sleeps {
