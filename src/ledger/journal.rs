@@ -265,10 +265,11 @@ impl Journal {
         pen.buffer.clear();
         segment::frame_mark(&mut pen.buffer, self.salt, applied);
         let bytes = pen.buffer.len() as u64;
-        // A mark is a convenience: it must not take the room that closes need.
-        if pen.segment.end() + pen.reserved + bytes <= pen.segment.room() {
-            self.write(&mut pen)?;
-        }
+        // A mark is a convenience: it must not take the room that closes need, and without it the files are needed no more.
+        let marked = match pen.segment.end() + pen.reserved + bytes <= pen.segment.room() {
+            true => self.write(&mut pen),
+            false => Ok(()),
+        };
         self.put_down(pen);
         for number in free {
             let path = segment::path(&self.directory, number);
@@ -276,7 +277,7 @@ impl Journal {
                 tracing::warn!(path = %path.display(), %error, "a finished journal file could not be deleted");
             }
         }
-        Ok(())
+        marked
     }
 
     /// Requests that were begun and not closed.

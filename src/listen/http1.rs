@@ -193,7 +193,14 @@ impl Shared {
                 .then_some(head.headers),
             ended: (sent == Sent::Nothing).then_some(Ok(())),
         };
+        if sent == Sent::UntilClose {
+            // Whatever ends it before its time must not look like its end.
+            self.get().ends_by_reset(true);
+        }
         poll_fn(|cx| sending.poll(self, cx)).await?;
+        if sent == Sent::UntilClose {
+            self.get().ends_by_reset(false);
+        }
         Ok(reusable)
     }
 }
@@ -228,9 +235,6 @@ where
             // What came before an end of either kind is the client's.
             ready!(wire.get().poll_send(cx))?;
             if let Some(ended) = self.ended.take() {
-                if ended.is_err() && self.sent == Sent::UntilClose {
-                    wire.get().will_be_reset();
-                }
                 return Poll::Ready(ended);
             }
             if waits {

@@ -70,23 +70,25 @@ impl Journal {
         if *synced >= written {
             return Ok(());
         }
-        let (files, up_to) = {
+        let (files, directory_unsynced, up_to) = {
             let mut pen = self.pen();
             let mut files = std::mem::take(&mut pen.unsynced);
             files.push(pen.segment.file());
-            (files, pen.written)
+            let directory_unsynced = std::mem::take(&mut pen.directory_unsynced);
+            (files, directory_unsynced, pen.written)
         };
-        let several = files.len() > 1;
         for (at, file) in files.iter().enumerate() {
             if let Err(error) = file.sync_data() {
                 let unsynced = files.iter().skip(at).take(files.len() - 1 - at);
-                self.pen().unsynced.extend(unsynced.cloned());
+                let mut pen = self.pen();
+                pen.unsynced.extend(unsynced.cloned());
+                pen.directory_unsynced |= directory_unsynced;
                 return Err(refusal(&self.directory, &error));
             }
         }
-        if several {
-            adopt::sync_directory(&self.directory)
-                .map_err(|error| refusal(&self.directory, &error))?;
+        if directory_unsynced && let Err(error) = adopt::sync_directory(&self.directory) {
+            self.pen().directory_unsynced = true;
+            return Err(refusal(&self.directory, &error));
         }
         *synced = up_to;
         Ok(())

@@ -52,6 +52,8 @@ impl Journal {
 mod tests {
     use std::fs::File;
 
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::ledger::journal::{Limits, Position, segment};
     use crate::ledger::samples::sample;
@@ -111,6 +113,49 @@ mod tests {
             .replace_file(disk.try_clone().unwrap());
         assert_eq!(journal.check(), Ok(()));
         journal.begin(&sample(3)).unwrap();
+    }
+
+    #[test]
+    fn what_a_failed_flush_has_left_is_flushed_by_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes: 1 << 20,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Always, limits).unwrap();
+        // As after a new file was begun.
+        journal.pen().directory_unsynced = true;
+        let unflushable = File::options().write(true).open("/dev/null").unwrap();
+        let disk = journal.pen().segment.replace_file(unflushable);
+        assert!(journal.begin(&sample(1)).is_err());
+        assert!(journal.pen().directory_unsynced);
+        let disk = disk.try_clone().unwrap();
+        journal.pen().segment.replace_file(disk);
+        journal.begin(&sample(2)).unwrap();
+        assert!(!journal.pen().directory_unsynced);
+    }
+
+    #[test]
+    fn files_that_nothing_needs_go_though_no_mark_can_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        // Each record begins a file.
+        let limits = Limits {
+            segment_bytes: 1,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        journal.begin(&sample(1)).unwrap();
+        let mut closed_at = Position::default();
+        journal
+            .close(sample(1), |_, position| closed_at = position)
+            .unwrap();
+        journal.begin(&sample(2)).unwrap();
+        let current = journal.pen().segment.number();
+        let read_only = File::open(segment::path(&journal.directory, current)).unwrap();
+        journal.pen().segment.replace_file(read_only);
+        let counts = BTreeMap::from([(closed_at.segment, 1)]);
+        assert!(journal.release(closed_at, &counts).is_err());
+        assert_eq!(segment::list(&journal.directory).unwrap(), [current]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) struct Pen {
     pub(super) segment: Segment,
     /// Files that were finished since the last flush.
     pub(super) unsynced: Vec<Arc<File>>,
+    /// Whether the directory does not know the current file yet, as far as the disk is concerned.
+    pub(super) directory_unsynced: bool,
     /// Records written so far.
     pub(super) written: u64,
     /// The sync thread sleeps until there is another.
@@ -53,6 +55,7 @@ impl Pen {
         Pen {
             segment,
             unsynced: Vec::new(),
+            directory_unsynced: false,
             written: 0,
             awaited: false,
             open: HashMap::default(),
@@ -74,6 +77,7 @@ impl Pen {
         }
         self.finished_bytes += bytes;
         self.unsynced.push(finished.finish());
+        self.directory_unsynced = true;
     }
 
     /// Frames the entry in the buffer and returns the record's size.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::Frame;
+use socket2::SockRef;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
@@ -346,11 +347,12 @@ impl Wire {
         }
     }
 
-    /// The connection's end is not to be taken for the end of what was sent.
-    pub(super) fn will_be_reset(&mut self) {
+    /// Whether the socket, when it is dropped, is reset: then the client cannot take the connection's end for the end of what
+    /// was sent. What the client's side has not taken by then is lost.
+    pub(super) fn ends_by_reset(&mut self, reset: bool) {
         match &self.stream {
             ClientStream::Plain(stream) => {
-                let _ = stream.set_zero_linger();
+                let _ = SockRef::from(stream).set_linger(reset.then_some(Duration::ZERO));
             }
             // Without TLS's last word the client knows that something is missing.
             ClientStream::Tls(_) => {}

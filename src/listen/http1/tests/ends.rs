@@ -84,16 +84,25 @@ async fn who_takes_nothing_is_waited_for_only_so_long() {
         idle_timeout: Duration::from_millis(20),
         header_bytes_max: 1024,
     };
-    // More than any socket holds.
-    let mut client = bounded(bounds, |_| async {
-        Response::new(Full::<Bytes>::from(vec![0; 64 << 20]))
-    })
-    .await;
-    client.send("GET / HTTP/1.1\r\n\r\n").await;
-    assert!(matches!(
-        client.served.await.unwrap(),
-        Err(WireError::Silent)
-    ));
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        let (feed, body) = mpsc::channel(1);
+        let body = Mutex::new(Some(body));
+        let mut client = bounded(bounds.clone(), move |_| {
+            let body = body.lock().unwrap().take().unwrap();
+            async { Response::new(Fed(body)) }
+        })
+        .await;
+        client.send(&format!("GET / {version}\r\n\r\n")).await;
+        // More than any socket holds.
+        let large = Frame::data(vec![0; 64 << 20].into());
+        feed.send(Ok(large)).await.unwrap();
+        drop(feed);
+        let served = client.served.await.unwrap();
+        assert!(matches!(served, Err(WireError::Silent)));
+        // An old client has nothing else by which it could know that something is missing.
+        let heard = client.socket.read_to_end(&mut Vec::new()).await;
+        assert_eq!(heard.is_err(), version == "HTTP/1.0", "{heard:?}");
+    }
 }
 
 #[tokio::test]
