@@ -13,6 +13,7 @@ use super::store::StoreError;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// The list of entries keeps the memory of so many batches: while the store copies its log, one or two more gather than usual.
+/// Only one that has fallen far behind has more to give back.
 const KEPT_BATCHES: usize = 4;
 /// How much of the journal is read at once to catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;

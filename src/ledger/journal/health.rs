@@ -58,14 +58,19 @@ mod tests {
     use crate::ledger::journal::{Limits, Position, segment};
     use crate::ledger::samples::sample;
 
-    #[test]
-    fn a_disk_that_takes_no_writes_is_not_well_because_there_is_room() {
+    fn journal(fsync: Fsync) -> (tempfile::TempDir, Journal) {
         let root = tempfile::tempdir().unwrap();
         let limits = Limits {
             segment_bytes: 1 << 20,
             total_bytes: 1 << 20,
         };
-        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        let journal = Journal::create(root.path(), fsync, limits).unwrap();
+        (root, journal)
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_not_well_because_there_is_room() {
+        let (_root, journal) = journal(Fsync::Never);
         journal.begin(&sample(1)).unwrap();
         let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
         let writable = journal.pen().segment.replace_file(read_only);
@@ -90,12 +95,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_cannot_be_flushed_is_not_well_before_a_flush_succeeds() {
-        let root = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 1 << 20,
-        };
-        let journal = Journal::create(root.path(), Fsync::Always, limits).unwrap();
+        let (_root, journal) = journal(Fsync::Always);
         journal.begin(&sample(1)).unwrap();
         // It takes writes, and no flush.
         let unflushable = File::options().write(true).open("/dev/null").unwrap();
@@ -117,12 +117,7 @@ mod tests {
 
     #[test]
     fn what_a_failed_flush_has_left_is_flushed_by_the_next() {
-        let root = tempfile::tempdir().unwrap();
-        let limits = Limits {
-            segment_bytes: 1 << 20,
-            total_bytes: 1 << 20,
-        };
-        let journal = Journal::create(root.path(), Fsync::Always, limits).unwrap();
+        let (_root, journal) = journal(Fsync::Always);
         // As after a new file was begun.
         journal.pen().directory_unsynced = true;
         let unflushable = File::options().write(true).open("/dev/null").unwrap();
