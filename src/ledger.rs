@@ -12,6 +12,7 @@
 //! files that are no longer needed and takes over those of dead processes; the sync thread forces the journal to the
 //! disk at the set interval. Entries reach the store exactly once because the store knows their ids.
 
+mod batch;
 mod codec;
 pub mod entry;
 pub mod export;
@@ -57,8 +58,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// The size of the journal at which requests are refused, because the store has been away for too long.
     pub spool_bytes_max: u64,
-    /// The most closed entries that wait in memory (as many again may be in the writer's hands); beyond it the writer
-    /// reads them from the journal.
+    /// The most closed entries that wait in memory (a batch more may be in the writer's hands); beyond it the writer reads
+    /// them from the journal.
     pub queue_entries_max: usize,
     /// The most entries in one transaction.
     pub batch_entries_max: usize,
@@ -79,7 +80,7 @@ impl Settings {
             fsync: Fsync::Interval(50),
             segment_bytes: 16 << 20,
             spool_bytes_max: 4 << 30,
-            queue_entries_max: 16 * 1024,
+            queue_entries_max: 32 * 1024,
             batch_entries_max: 1000,
             batch_wait: Duration::from_millis(20),
             on_write: None,
@@ -176,7 +177,11 @@ impl Ledger {
             }
         }
         let shared = Arc::new(Shared {
-            queue: Queue::new(settings.queue_entries_max, journal.end()),
+            queue: Queue::new(
+                settings.queue_entries_max,
+                settings.batch_entries_max,
+                journal.end(),
+            ),
             settings,
             journal,
             intake,

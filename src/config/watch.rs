@@ -1,17 +1,19 @@
 //! Reloads the configuration on SIGHUP and when one of its files changes.
 //!
-//! Files are watched by looking at them: a few `stat` calls five times a second. Change notifications would come from the
+//! Files are watched by looking at them: a few `stat` calls twice a second. Change notifications would come from the
 //! files' directories, and the ledger often lies in the same one: each of its writes would then wake the watcher. Looking
-//! also sees what notifications miss: a swapped symbolic link above the file (Kubernetes), network file systems.
+//! also sees what notifications miss: a swapped symbolic link above the file (Kubernetes), network file systems. One thread
+//! looks again and again: to hand each look to another thread, and its finding back, cost a resting gateway ten times as much.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Config, ConfigErrors, DEFAULT_PATH, load};
 
@@ -76,32 +78,16 @@ impl Watch {
         }
     }
 
-    /// Waits for SIGHUP, or for files that differ from what was read and stay the same from one look to the next: editors
-    /// write in several steps.
+    /// Waits for SIGHUP, or for a change of the files.
     async fn settled_change(&mut self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_look = self.loaded.clone();
-        let mut unsettled = 0;
-        loop {
-            tokio::select! {
-                // `None` comes only when the runtime shuts down.
-                Some(()) = self.hangup.recv() => return,
-                _ = looks.tick() => {}
-            }
-            let paths = self.paths();
-            let Ok(look) = spawn_blocking(move || stamps(paths)).await else {
-                continue;
-            };
-            if look == self.loaded {
-                unsettled = 0;
-            } else {
-                unsettled += 1;
-                if look == last_look || unsettled >= LOOKS_MAX {
-                    return;
-                }
-            }
-            last_look = look;
+        let loaded = self.loaded.clone();
+        // Whoever looks ends when this end is dropped.
+        let (_waiting, over) = mpsc::channel();
+        let change = spawn_blocking(move || look_until_settled(&loaded, &over));
+        tokio::select! {
+            // `None` comes only when the runtime shuts down.
+            Some(()) = self.hangup.recv() => {}
+            _ = change => {}
         }
     }
 
@@ -132,6 +118,28 @@ fn files(path: Option<&Path>, config: &Config) -> Vec<PathBuf> {
     files
 }
 
+/// Looks until the files differ from what was read and stay the same from one look to the next, since editors write in
+/// several steps; or until nobody waits any more.
+fn look_until_settled(loaded: &[(PathBuf, Stamp)], over: &Receiver<Infallible>) {
+    let mut last_look = loaded.to_vec();
+    let (mut unsettled, mut pause) = (0, LOOK_EVERY);
+    while over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let look: Vec<_> = loaded
+            .iter()
+            .map(|(path, _)| (path.clone(), stamp(path)))
+            .collect();
+        if look == loaded {
+            (unsettled, pause) = (0, LOOK_EVERY);
+        } else {
+            (unsettled, pause) = (unsettled + 1, SETTLE);
+            if look == last_look || unsettled >= LOOKS_MAX {
+                return;
+            }
+        }
+        last_look = look;
+    }
+}
+
 fn stamps(files: Vec<PathBuf>) -> Vec<(PathBuf, Stamp)> {
     files
         .into_iter()
@@ -155,7 +163,9 @@ fn stamp(path: &Path) -> Stamp {
     ))
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The pause before the next look at files that have just changed.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// A file that never rests is read after so many looks all the same.
 const LOOKS_MAX: u32 = 10;

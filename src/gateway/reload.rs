@@ -1,7 +1,9 @@
 //! Changes while requests are served: of the configuration's files, and of what operators made by hand.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,12 +13,12 @@ use super::{Gateway, StartError};
 use crate::changes::history;
 use crate::config::watch::Watch;
 use crate::config::{Config, ConfigErrors};
-use crate::ledger::store::Stored;
+use crate::ledger::store::{Store, Stored};
 use crate::quota::chain::Rule;
 use crate::snapshot::Snapshot;
 
 /// A change made on any gateway that shares the store is seen within this time.
-const STORE_POLL: Duration = Duration::from_millis(300);
+const STORE_POLL: Duration = Duration::from_millis(500);
 
 impl Gateway {
     /// Takes a new configuration into force. Listeners, store and quota keep the settings that they started with; those that
@@ -238,16 +240,30 @@ async fn take_again(gateway: &Arc<Gateway>, waiting: Option<Config>) -> Option<C
 
 /// Takes what operators made by hand into force, whichever gateway or command made it.
 pub(super) async fn watch_store(gateway: Arc<Gateway>) {
-    let mut ticks = tokio::time::interval(STORE_POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let store = Arc::clone(&gateway.store);
+        let known = gateway.snapshot().stored_version;
+        // Whoever looks ends when this end is dropped.
+        let (_waiting, over) = mpsc::channel();
+        let change = tokio::task::spawn_blocking(move || look_until_changed(&*store, known, &over));
         tokio::select! {
-            _ = ticks.tick() => {}
+            _ = change => {}
             () = gateway.changed.notified() => {}
             () = gateway.stop.cancelled() => return,
         }
         if let Err(error) = gateway.refresh().await {
             tracing::debug!(%error, "cannot look for changes made by hand");
+        }
+    }
+}
+
+/// Looks until the store has another version of what operators make by hand, or nobody waits any more.
+fn look_until_changed(store: &dyn Store, known: u64, over: &Receiver<Infallible>) {
+    while over.recv_timeout(STORE_POLL) == Err(RecvTimeoutError::Timeout) {
+        match store.stored_version() {
+            Ok(version) if version == known => {}
+            Ok(_) => return,
+            Err(error) => tracing::debug!(%error, "cannot look for changes made by hand"),
         }
     }
 }

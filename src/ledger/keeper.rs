@@ -13,7 +13,12 @@ const ADOPT_EVERY: Duration = Duration::from_secs(5);
 /// The keeper thread; `waiting` are journals that could not be taken over at the start.
 pub(super) fn run(shared: &Shared, mut waiting: Vec<Abandoned>) {
     let mut adopted = Instant::now();
-    while shared.queue.sleep(DURABLE_EVERY) {
+    // Nothing wakes it while nothing is written, but for a look at other journals.
+    while shared
+        .queue
+        .wait_for_progress(ADOPT_EVERY.saturating_sub(adopted.elapsed()))
+        && shared.queue.sleep(DURABLE_EVERY)
+    {
         make_durable(shared);
         if adopted.elapsed() >= ADOPT_EVERY {
             adopt(shared, &mut waiting);

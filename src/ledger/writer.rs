@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use super::batch::{Batch, Batches};
 use super::entry::Entry;
 use super::journal::Position;
 use super::store::StoreError;
@@ -12,9 +13,6 @@ use super::store::StoreError;
 /// The pauses between attempts while the store is away: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// The list of entries keeps the memory of so many batches: while the store copies its log, one or two more gather than usual.
-/// Only one that has fallen far behind has more to give back.
-const KEPT_BATCHES: usize = 4;
 /// How much of the journal is read at once to catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
 
@@ -30,30 +28,8 @@ pub(super) struct Queue {
     entries_max: usize,
 }
 
-/// Entries and the places of their closes.
-#[derive(Default)]
-struct Batch {
-    entries: Vec<Entry>,
-    positions: Vec<Position>,
-}
-
-impl Batch {
-    fn push(&mut self, entry: Entry, position: Position) {
-        self.entries.push(entry);
-        self.positions.push(position);
-    }
-
-    /// Keeps the memory of as many entries: a list that grows moves all that it has, while requests wait.
-    fn clear(&mut self, keep: usize) {
-        self.entries.clear();
-        self.positions.clear();
-        self.entries.shrink_to(keep);
-        self.positions.shrink_to(keep);
-    }
-}
-
 struct State {
-    queued: Batch,
+    queued: Batches,
     /// The place behind the last close that was put in `queued`.
     queued_to: Position,
     /// Whether closes after `queued_to` are in the journal only: the writer reads them there.
@@ -79,11 +55,11 @@ pub(super) struct Progress {
 }
 
 impl Queue {
-    /// An empty queue behind a journal that ends at `end`.
-    pub(super) fn new(entries_max: usize, end: Position) -> Queue {
+    /// An empty queue behind a journal that ends at `end`: so many entries at the most, in batches of up to `batch_max`.
+    pub(super) fn new(entries_max: usize, batch_max: usize, end: Position) -> Queue {
         Queue {
             state: Mutex::new(State {
-                queued: Batch::default(),
+                queued: Batches::new(batch_max),
                 queued_to: end,
                 behind: false,
                 closed: 0,
@@ -106,7 +82,7 @@ impl Queue {
     pub(super) fn push(&self, entry: Entry, position: Position) {
         let mut state = self.state();
         state.closed += 1;
-        if state.behind || state.queued.entries.len() >= self.entries_max {
+        if state.behind || state.queued.len() >= self.entries_max {
             state.behind = true;
             return;
         }
@@ -114,7 +90,7 @@ impl Queue {
         state.queued_to = position;
         // The writer sleeps only while the queue is empty; after the first entry it wakes up by itself. Woken while the lock
         // is held, it would only wait for that.
-        let sleeps = state.queued.entries.len() == 1;
+        let sleeps = state.queued.len() == 1;
         drop(state);
         if sleeps {
             self.work.notify_one();
@@ -124,13 +100,13 @@ impl Queue {
     /// Takes an entry that the journal could not: it has no place there, and is lost when the queue is full.
     pub(super) fn push_unwritten(&self, entry: Entry) {
         let mut state = self.state();
-        if state.behind || state.queued.entries.len() >= self.entries_max {
+        if state.behind || state.queued.len() >= self.entries_max {
             tracing::error!(id = %entry.id, "an entry is lost: neither the journal nor the store takes it");
             return;
         }
         state.closed += 1;
         state.queued.push(entry, Position::default());
-        if state.queued.entries.len() == 1 {
+        if state.queued.len() == 1 {
             self.work.notify_one();
         }
     }
@@ -145,7 +121,7 @@ impl Queue {
         let waiting = state.closed - state.applied;
         match (state.store_away, state.behind) {
             (true, _) => waiting,
-            (false, true) => waiting.saturating_sub(state.queued.entries.len() as u64),
+            (false, true) => waiting.saturating_sub(state.queued.len() as u64),
             (false, false) => 0,
         }
     }
@@ -217,6 +193,20 @@ impl Queue {
         false
     }
 
+    /// Waits until something was applied that [`Queue::take_progress`] has not given, or so long; `false` when the end was
+    /// called for.
+    pub(super) fn wait_for_progress(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state();
+        while !state.stopping && state.applied_by_segment.is_empty() {
+            match deadline.checked_duration_since(Instant::now()) {
+                None => return true,
+                Some(left) => state = self.wait(&self.news, state, left),
+            }
+        }
+        !state.stopping
+    }
+
     /// What was applied since this was last asked.
     pub(super) fn take_progress(&self) -> Option<Progress> {
         let mut state = self.state();
@@ -237,14 +227,20 @@ impl Queue {
         }
     }
 
-    /// The next work for the writer, entries in `batch`, which is empty; `None` at the end.
-    fn next(&self, batch: &mut Batch, batch_max: usize, batch_wait: Duration) -> Option<Work> {
+    /// The next work for the writer, who gives back the batch that it has done; `None` at the end.
+    fn next(&self, mut done: Option<Batch>, batch_wait: Duration) -> Option<Work> {
+        if let Some(done) = &mut done {
+            done.clear();
+        }
         let mut state = self.state();
+        if let Some(done) = done {
+            state.queued.give_back(done);
+        }
         loop {
             if state.stopping {
                 return None;
             }
-            if !state.queued.entries.is_empty() {
+            if state.queued.len() > 0 {
                 break;
             }
             if state.behind {
@@ -256,15 +252,13 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let deadline = Instant::now() + batch_wait;
-        while state.queued.entries.len() < batch_max && state.flushing == 0 && !state.stopping {
+        while !state.queued.has_full() && state.flushing == 0 && !state.stopping {
             match deadline.checked_duration_since(Instant::now()) {
                 None => break,
                 Some(left) => state = self.wait(&self.work, state, left),
             }
         }
-        // The whole list at once: moving entries one by one would hold up the requests that close meanwhile.
-        std::mem::swap(&mut state.queued, batch);
-        Some(Work::Queued)
+        state.queued.take().map(Work::Queued)
     }
 
     fn applied(&self, positions: &[Position]) {
@@ -315,24 +309,23 @@ impl Queue {
 }
 
 enum Work {
-    Queued,
+    Queued(Batch),
     /// The journal is to be read from this place on.
     CatchUp(Position),
 }
 
 /// The writer thread.
 pub(super) fn run(shared: &Shared) {
-    let batch_max = shared.settings.batch_entries_max.max(1);
-    let mut batch = Batch::default();
-    while let Some(work) = shared
-        .queue
-        .next(&mut batch, batch_max, shared.settings.batch_wait)
-    {
-        let went_on = match work {
-            Work::Queued => apply_all(shared, &batch, batch_max),
-            Work::CatchUp(from) => catch_up(shared, from, batch_max),
+    let mut done = None;
+    while let Some(work) = shared.queue.next(done, shared.settings.batch_wait) {
+        let (batch, went_on) = match work {
+            Work::Queued(batch) => {
+                let went_on = apply(shared, &batch.entries, &batch.positions);
+                (Some(batch), went_on)
+            }
+            Work::CatchUp(from) => (None, catch_up(shared, from)),
         };
-        batch.clear(KEPT_BATCHES * batch_max);
+        done = batch;
         if !went_on {
             return;
         }
@@ -340,7 +333,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 /// Applies a stretch of the journal; when it was the last one, the queue takes entries again.
-fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
+fn catch_up(shared: &Shared, from: Position) -> bool {
     let mut batch = Batch::default();
     let read = shared
         .journal
@@ -354,7 +347,10 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
             return shared.queue.sleep(RETRY_MAX);
         }
     };
-    if !apply_all(shared, &batch, batch_max) {
+    let batch_max = shared.settings.batch_entries_max.max(1);
+    let entries = batch.entries.chunks(batch_max);
+    let mut chunks = entries.zip(batch.positions.chunks(batch_max));
+    if !chunks.all(|(entries, positions)| apply(shared, entries, positions)) {
         return false;
     }
     let at_end = shared
@@ -364,15 +360,6 @@ fn catch_up(shared: &Shared, from: Position, batch_max: usize) -> bool {
         shared.queue.caught_up_to(to, false);
     }
     true
-}
-
-/// Applies entries in batches; `false` when the end was called for.
-fn apply_all(shared: &Shared, batch: &Batch, batch_max: usize) -> bool {
-    batch
-        .entries
-        .chunks(batch_max)
-        .zip(batch.positions.chunks(batch_max))
-        .all(|(entries, positions)| apply(shared, entries, positions))
 }
 
 /// Gives a batch to the store, again and again while the store is away; `false` when the end was called for.
@@ -427,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_store_that_is_back_is_told_of_once_with_what_waited() {
-        let queue = Queue::new(2, Position::default());
+        let queue = Queue::new(2, 1, Position::default());
         assert_eq!(queue.store_is_back(), None);
         queue.set_store_away();
         for number in 0..3 {
