@@ -208,8 +208,10 @@ impl Passing {
 
     /// Waits for the whole answer, if it is no longer than `bytes_max`, so that its cost is known before its head is sent.
     /// Returns the settlement when the answer is all there; it is then settled.
+    /// Its record is then put down; whoever sends the head writes it first.
     pub async fn collect(&mut self, bytes_max: usize) -> Option<Settled> {
-        std::future::poll_fn(|cx| {
+        self.in_company(true);
+        let collected = std::future::poll_fn(|cx| {
             loop {
                 if self.ready.len() > bytes_max {
                     return Poll::Ready(None);
@@ -223,7 +225,15 @@ impl Passing {
                 }
             }
         })
-        .await
+        .await;
+        self.in_company(false);
+        collected
+    }
+
+    fn in_company(&mut self, is_in_company: bool) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.in_company = is_in_company;
+        }
     }
 
     fn poll_frame(
@@ -432,6 +442,7 @@ impl Drop for Passing {
         else {
             return;
         };
+        exchange.in_company = false;
         let upstream = self.upstream.take();
         if let Some(followed) = self.followed.take() {
             exchange.allowance = followed.into_allowance(&mut meter);

@@ -52,6 +52,8 @@ pub struct Exchange {
     pub(crate) first_token: Option<Duration>,
     pub(crate) in_flight: InFlight,
     pub(crate) place: Option<Place>,
+    /// Whether the answer waits for others once more before it leaves, so that its record can be written with theirs.
+    pub(crate) in_company: bool,
 }
 
 /// What a settlement found.
@@ -156,12 +158,14 @@ impl Exchange {
             return Settlement::Done(self.close(outcome));
         }
         if let Some(made) = made {
+            self.in_company = false;
             return Settlement::Open(Box::pin(self.settle_made(made, reading, outcome)));
         }
         self.note_served(&reading);
         match measure::without_counting(&self.question, reading, self.entry.status) {
             Ok(measured) => Settlement::Done(self.settle_measured(measured, outcome)),
             Err(reading) => Settlement::Open(Box::pin(async move {
+                self.in_company = false;
                 let measured = self.count(*reading).await;
                 self.settle_measured(measured, outcome)
             })),
@@ -329,7 +333,11 @@ impl Exchange {
         let held = *self.admission.held();
         let key = traffic_key(&self.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
-        self.gateway.book(self.entry);
+        if self.in_company {
+            self.gateway.put_down(self.entry);
+        } else {
+            self.gateway.book(self.entry);
+        }
         self.admission.settle(&self.gateway, spent, ended_at);
         self.gateway.metrics.observe(key, &observation);
         drop(self.in_flight);

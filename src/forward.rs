@@ -19,7 +19,7 @@ use crate::dialect::splice::{self, Edit};
 use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
-use crate::ledger::{Entry, Outcome};
+use crate::ledger::{Entry, LedgerError, Outcome};
 use crate::measure::Question;
 use crate::meter::{ContentEncoding, Meter, MeterCaps, MeterSettings};
 use crate::refuse::Refusal;
@@ -66,7 +66,7 @@ pub(crate) struct Journey<'a> {
     limit_headers: LimitHeaders,
 }
 
-/// Makes an admitted request known to the journal.
+/// Puts an admitted request down for the journal, which [`forward`] sees written.
 ///
 /// # Errors
 /// `overloaded`: when the journal does not take it; `model_not_found`: when its route has no upstream.
@@ -98,15 +98,8 @@ pub(crate) fn begin<'a>(
     };
     entry.upstream = Some(first.settings.id.clone());
     admission.foresee(&mut entry);
-    gateway.ledger.begin(&entry).map_err(|error| {
-        gateway.metrics.event("journal_failed", "begin");
-        Refusal::new(
-            Code::Overloaded,
-            "The gateway cannot record requests just now.",
-        )
-        .retry_after(Duration::from_secs(1))
-        .detail(error.to_string())
-    })?;
+    let put_down = gateway.ledger.put_begin(&entry);
+    put_down.map_err(|error| unrecorded(gateway, &error))?;
     forget_foreseen(&mut entry);
     let Some(in_flight) = frame.in_flight.take() else {
         return Err(Refusal::new(
@@ -129,6 +122,7 @@ pub(crate) fn begin<'a>(
         first_token: None,
         in_flight,
         place: frame.place.take(),
+        in_company: false,
     });
     let repeatable = upstreams.len() > 1 || first.settings.retries > 0;
     Ok(Journey {
@@ -150,12 +144,20 @@ pub(crate) fn begin<'a>(
 
 /// Sends a request upstream and turns the answer towards the client. Where no upstream of the route answered, the answer
 /// says so: `upstream_unreachable`, `upstream_timeout`, `overloaded`.
+///
+/// # Errors
+/// `overloaded`: when the journal could not be written. Nothing was sent then.
 pub(crate) async fn forward(
     frame: &Frame,
     journey: &mut Journey<'_>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let gateway = journey.call.gateway;
     let_others_first(gateway).await;
+    if let Err(error) = gateway.ledger.write_begin(frame.id) {
+        // Its refusal is what is booked.
+        journey.departure.exchange = None;
+        return Err(unrecorded(gateway, &error));
+    }
     gateway.metrics.overhead.observe(frame.started.elapsed());
 
     let departure = &mut journey.departure;
@@ -183,6 +185,16 @@ pub(crate) async fn forward(
             Ok(response)
         }
     }
+}
+
+fn unrecorded(gateway: &Gateway, error: &LedgerError) -> Refusal {
+    gateway.metrics.event("journal_failed", "begin");
+    Refusal::new(
+        Code::Overloaded,
+        "The gateway cannot record requests just now.",
+    )
+    .retry_after(Duration::from_secs(1))
+    .detail(error.to_string())
 }
 
 /// Takes out of the prefilled entry what was foreseen only for the case that the gateway dies.

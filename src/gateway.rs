@@ -28,7 +28,7 @@ use warnings::Warnings;
 use crate::admit::{Conversations, Habits};
 use crate::exchange::Background;
 use crate::ledger::store::Store;
-use crate::ledger::{Entry, JournalError, Ledger};
+use crate::ledger::{Entry, JournalError, Ledger, LedgerError};
 use crate::meter::count::Counter;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
@@ -96,11 +96,24 @@ impl Gateway {
     /// Hands an entry to the ledger. The journal keeps room for the end of every request that began, so this fails only
     /// when the disk itself does; the entry is then still in the writer's hands.
     pub fn book(&self, entry: Entry) {
-        let id = entry.id;
-        if let Err(error) = self.ledger.close(entry) {
+        self.booked(self.ledger.close(entry));
+    }
+
+    /// Hands an entry to the ledger, to be written together with others by [`Gateway::write_records`].
+    pub fn put_down(&self, entry: Entry) {
+        self.booked(self.ledger.put_close(entry));
+    }
+
+    /// Writes what was put down to the journal.
+    pub fn write_records(&self) {
+        self.booked(self.ledger.write());
+    }
+
+    fn booked(&self, written: Result<(), LedgerError>) {
+        if let Err(error) = written {
             // The journal itself has logged that it fails; here one line for each request would come.
             self.metrics.event("journal_failed", "close");
-            tracing::debug!(%id, %error, "an entry could not be written to the journal");
+            tracing::debug!(%error, "an entry could not be written to the journal");
         }
     }
 

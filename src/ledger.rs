@@ -45,7 +45,7 @@ pub use journal::{Fsync, JournalError, Recovery};
 use store::{Store, StoreError};
 use writer::Queue;
 
-use crate::ids::AccountId;
+use crate::ids::{AccountId, RequestId};
 
 /// How a ledger works.
 #[derive(Clone)]
@@ -200,7 +200,25 @@ impl Ledger {
     /// # Errors
     /// The request must then be refused: its end could not be kept.
     pub fn begin(&self, entry: &Entry) -> Result<(), LedgerError> {
-        Ok(self.shared.journal.begin(entry)?)
+        self.put_begin(entry)?;
+        self.write_begin(entry.id)
+    }
+
+    /// The first half of [`Ledger::begin`]: the record is written together with those of other requests, by the next call that
+    /// writes any. [`Ledger::write_begin`] is the other half; nothing may be sent upstream before it.
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`].
+    pub fn put_begin(&self, entry: &Entry) -> Result<(), LedgerError> {
+        Ok(self.shared.journal.put_begin(entry, &self.hand_on())?)
+    }
+
+    /// The other half of [`Ledger::begin`].
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`].
+    pub fn write_begin(&self, id: RequestId) -> Result<(), LedgerError> {
+        Ok(self.shared.journal.write_begin(id, &self.hand_on())?)
     }
 
     /// Records a request's end, or one that never began (a rejected one, a correction). When it returns, the entry
@@ -210,15 +228,32 @@ impl Ledger {
     /// Only when the disk fails: space for the end of a begun request is kept in reserve. The entry is then on its way to
     /// the store all the same, but would not survive the death of this process.
     pub fn close(&self, entry: Entry) -> Result<(), LedgerError> {
-        let queue = &self.shared.queue;
-        let enqueue = |entry, position| queue.push(entry, position);
-        let closed = self.shared.journal.close(entry, enqueue);
-        closed.map_err(|unwritten| {
-            if let Some(entry) = unwritten.entry {
-                queue.push_unwritten(*entry);
-            }
-            unwritten.error.into()
-        })
+        self.put_close(entry)?;
+        self.write()
+    }
+
+    /// The first half of [`Ledger::close`]: the record is written together with those of other requests. [`Ledger::write`] is
+    /// the other half; the client must not see the end before it.
+    ///
+    /// # Errors
+    /// As [`Ledger::close`].
+    pub fn put_close(&self, entry: Entry) -> Result<(), LedgerError> {
+        Ok(self.shared.journal.put_close(entry, &self.hand_on())?)
+    }
+
+    /// Writes the records that were put down.
+    ///
+    /// # Errors
+    /// As [`Ledger::close`], for any of the entries.
+    pub fn write(&self) -> Result<(), LedgerError> {
+        Ok(self.shared.journal.write(&self.hand_on())?)
+    }
+
+    fn hand_on(&self) -> impl Fn(Entry, Option<journal::Position>) {
+        |entry, place| match place {
+            Some(place) => self.shared.queue.push(entry, place),
+            None => self.shared.queue.push_unwritten(entry),
+        }
     }
 
     /// Waits until everything closed so far is in the store.
@@ -227,6 +262,8 @@ impl Ledger {
     /// [`LedgerError::TimedOut`]: it stays in the journal and gets there later.
     pub fn flush(&self, timeout: Duration) -> Result<(), LedgerError> {
         let deadline = Instant::now() + timeout;
+        // What was put down counts as closed, whoever is about to write it; should that fail, the entry is in the queue.
+        let _ = self.write();
         self.shared
             .queue
             .wait_until_applied(deadline)

@@ -55,8 +55,20 @@ pub async fn serve(
             frame.refuse(&gateway, refusal)
         }
     };
+    // Written when this is dropped: also when the client has gone and nobody comes back to this line.
+    let records = Records(&gateway);
     let_others_first(&gateway).await;
+    drop(records);
     response
+}
+
+/// Records that were put down while others had their turn, on behalf of all of them.
+struct Records<'a>(&'a Gateway);
+
+impl Drop for Records<'_> {
+    fn drop(&mut self) {
+        self.0.write_records();
+    }
 }
 
 /// Lets others that are ready have their turn before something is sent.

@@ -1,8 +1,8 @@
 //! The journal: an append-only file set of one process, where entries are safe before the client sees the end.
 //!
-//! Two records a request, each a single `write`: `begin` before the upstream call (the entry as it would be booked if
-//! the process died now), `close` before the answer's last byte. The page cache survives the death of the process;
-//! [`Fsync`] says what survives the loss of power.
+//! Two records a request: `begin` is written before the upstream call (the entry as it would be booked if the process died
+//! now), `close` before the answer's last byte. Records of requests that come together are one `write`: see `line`. The page
+//! cache survives the death of the process; [`Fsync`] says what survives the loss of power.
 //!
 //! **A full disk** leaves room for the ends of the requests that it let through: see `room`.
 //!
@@ -13,6 +13,7 @@
 mod adopt;
 mod flush;
 mod health;
+mod line;
 mod owed;
 mod pen;
 mod read;
@@ -31,11 +32,13 @@ use super::entry::Entry;
 pub use adopt::Recovery;
 pub(super) use adopt::{Abandoned, abandoned};
 pub use flush::Fsync;
+pub(super) use line::HandOn;
+use line::{InLine, What};
 use owed::Owed;
 use pen::{Open, Pen};
 pub(super) use read::{Closed, closed_entries};
 use room::{CLOSE_SLACK_BYTES, STEP_BYTES};
-use segment::{RecordKind, Salt, Segment};
+use segment::{MARK_BYTES, RecordKind, Salt, Segment};
 
 /// How large a journal may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,15 +97,6 @@ pub(super) struct Journal {
     pub(super) owed: Owed,
 }
 
-/// A close that the journal did not take.
-#[derive(Debug)]
-pub(super) struct Unwritten {
-    /// Why.
-    pub(super) error: JournalError,
-    /// The entry, unless it was handed on before the failure.
-    pub(super) entry: Option<Box<Entry>>,
-}
-
 impl Journal {
     /// A new file set of this process in `root`, which is made if need be.
     pub(super) fn create(
@@ -141,93 +135,80 @@ impl Journal {
         })
     }
 
-    /// Records a request before it goes upstream: `entry` is what will be booked if the process dies with it.
-    pub(super) fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
-        let began = self.try_begin(entry);
-        match &began {
-            Ok(()) => self.recovered(),
-            Err(error) => self.failed(error),
+    /// Puts a request in line before it goes upstream: `entry` is what will be booked if the process dies with it.
+    /// [`Journal::write_begin`] must say that it is written before anything is sent.
+    pub(super) fn put_begin(&self, entry: &Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
+        let began = self.try_put_begin(entry, hand_on);
+        if let Err(error) = &began {
+            self.failed(error);
         }
         began
     }
 
-    fn try_begin(&self, entry: &Entry) -> Result<(), JournalError> {
+    fn try_put_begin(&self, entry: &Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
         let mut pen = self.pen();
-        let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
         self.within_limit(&pen)?;
+        self.turn_when_full(&mut pen, hand_on);
+        let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
         let reserved = bytes + CLOSE_SLACK_BYTES;
-        self.make_room(&mut pen, bytes + reserved)?;
-        self.write(&mut pen)?;
+        if let Err(error) = self.make_room(&mut pen, reserved) {
+            pen.take_back(bytes);
+            return Err(error);
+        }
         let segment = pen.segment.number();
         pen.keep(segment);
         pen.reserved += reserved;
         if let Some(before) = pen.open.insert(entry.id, Open { segment, reserved }) {
             pen.forget(&before);
         }
-        self.sync_before_return(pen)
+        let what = What::Begin(entry.id);
+        self.put_in_line(&mut pen, InLine { bytes, what }, hand_on);
+        Ok(())
     }
 
-    /// Records a request's end. `enqueue` is called with the entry and the place behind its record while no other record
-    /// can come between, so that a queue filled by it has the journal's order.
-    pub(super) fn close(
-        &self,
-        entry: Entry,
-        enqueue: impl FnOnce(Entry, Position),
-    ) -> Result<(), Unwritten> {
-        let closed = self.try_close(entry, enqueue);
-        // One that fits says nothing of the next `begin`: a refused request's own small entry fits where no request does.
-        if let Err(unwritten) = &closed {
-            self.failed(&unwritten.error);
-        }
-        closed
-    }
-
-    fn try_close(
-        &self,
-        entry: Entry,
-        enqueue: impl FnOnce(Entry, Position),
-    ) -> Result<(), Unwritten> {
+    /// Puts a request's end in line. [`Journal::write`] must have written it before the client can see the end.
+    pub(super) fn put_close(&self, entry: Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
         let mut pen = self.pen();
-        let bytes = match pen.encode(self.salt, RecordKind::Close, &entry) {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(Unwritten::of(error, entry)),
-        };
+        self.turn_when_full(&mut pen, hand_on);
+        pen.failed.remove(&entry.id);
         let open = pen.open.remove(&entry.id);
         if let Some(open) = &open {
             pen.forget(open);
         }
-        if let Err(error) = self.make_room(&mut pen, bytes) {
-            // No more space can be had, but for an open request it was kept.
-            let fits = open.is_some() && pen.segment.end() + bytes <= pen.segment.room();
-            if !fits {
+        let bytes = match self.encode_close(&mut pen, &entry, open.is_some()) {
+            Ok(bytes) => bytes,
+            Err(error) => {
                 pen.reopen(entry.id, open);
-                return Err(Unwritten::of(error, entry));
+                drop(pen);
+                hand_on(entry, None);
+                // One that fits says nothing of the next `begin`: a refused request's own small entry fits where no request
+                // does.
+                self.failed(&error);
+                return Err(error);
             }
-        }
-        if let Err(error) = self.write(&mut pen) {
-            pen.reopen(entry.id, open);
-            return Err(Unwritten::of(error, entry));
-        }
+        };
         let segment = pen.segment.number();
         pen.keep(segment);
-        enqueue(entry, pen.position());
-        self.sync_before_return(pen)
-            .map_err(|error| Unwritten { error, entry: None })
+        let what = What::Close(Box::new((entry, open)));
+        self.put_in_line(&mut pen, InLine { bytes, what }, hand_on);
+        Ok(())
     }
 
-    fn write(&self, pen: &mut Pen) -> Result<(), JournalError> {
-        let Pen {
-            segment, buffer, ..
-        } = pen;
-        if pen.removed {
-            let reason = "the ledger was shut down".to_owned();
-            return Err(JournalError::Failed(self.directory.clone(), reason));
+    fn encode_close(
+        &self,
+        pen: &mut Pen,
+        entry: &Entry,
+        was_open: bool,
+    ) -> Result<u64, JournalError> {
+        let bytes = pen.encode(self.salt, RecordKind::Close, entry)?;
+        if let Err(error) = self.make_room(pen, 0) {
+            // No more space can be had, but for an open request it was kept.
+            if !was_open || pen.end_of_line() > pen.segment.room() {
+                pen.take_back(bytes);
+                return Err(error);
+            }
         }
-        segment
-            .append(buffer)
-            .map_err(|error| refusal(&self.directory, &error))?;
-        pen.written += 1;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Calls `each` for the closes after `from`, in order, at most about `bytes_max` of them, and returns the place after
@@ -262,14 +243,15 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let mut pen = self.pen();
         let free = pen.release(counts);
-        pen.buffer.clear();
-        segment::frame_mark(&mut pen.buffer, self.salt, applied);
-        let bytes = pen.buffer.len() as u64;
+        let mut mark = Vec::with_capacity(MARK_BYTES);
+        segment::frame_mark(&mut mark, self.salt, applied);
         // A mark is a convenience: it must not take the room that closes need, and without it the files are needed no more.
-        let marked = match pen.segment.end() + pen.reserved + bytes <= pen.segment.room() {
-            true => self.write(&mut pen),
+        let needed = pen.end_of_line() + pen.reserved + mark.len() as u64;
+        let marked = match needed <= pen.segment.room() {
+            true => self.append(&mut pen, &mark),
             false => Ok(()),
         };
+        pen.written += u64::from(marked.is_ok());
         self.put_down(pen);
         for number in free {
             let path = segment::path(&self.directory, number);
@@ -306,12 +288,16 @@ impl Journal {
     }
 }
 
-impl Unwritten {
-    fn of(error: JournalError, entry: Entry) -> Unwritten {
-        Unwritten {
-            error,
-            entry: Some(Box::new(entry)),
-        }
+#[cfg(test)]
+impl Journal {
+    fn begin(&self, entry: &Entry) -> Result<(), JournalError> {
+        self.put_begin(entry, &|_, _| {})?;
+        self.write_begin(entry.id, &|_, _| {})
+    }
+
+    fn close(&self, entry: Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
+        self.put_close(entry, hand_on)?;
+        self.write(hand_on)
     }
 }
 

@@ -50,9 +50,9 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
+    use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::fs::File;
 
     use super::*;
     use crate::ledger::journal::{Limits, Position, segment};
@@ -82,7 +82,7 @@ mod tests {
         let writable = writable.try_clone().unwrap();
         journal.pen().segment.replace_file(writable);
         assert_eq!(journal.check(), Ok(()));
-        journal.close(sample(1), |_, _| {}).unwrap();
+        journal.close(sample(1), &|_, _| {}).unwrap();
         let end = journal.end();
         let mut closed = Vec::new();
         journal
@@ -140,10 +140,10 @@ mod tests {
         };
         let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
         journal.begin(&sample(1)).unwrap();
-        let mut closed_at = Position::default();
-        journal
-            .close(sample(1), |_, position| closed_at = position)
-            .unwrap();
+        let closed_at = Cell::new(Position::default());
+        let hand_on = |_, place: Option<Position>| closed_at.set(place.unwrap());
+        journal.close(sample(1), &hand_on).unwrap();
+        let closed_at = closed_at.get();
         journal.begin(&sample(2)).unwrap();
         let current = journal.pen().segment.number();
         let read_only = File::open(segment::path(&journal.directory, current)).unwrap();
@@ -166,7 +166,7 @@ mod tests {
             journal.begin(&sample(1)),
             Err(JournalError::SpoolFull(_))
         ));
-        journal.close(sample(1), |_, _| {}).unwrap();
+        journal.close(sample(1), &|_, _| {}).unwrap();
         assert!(is_failing(&journal));
         assert!(matches!(journal.check(), Err(JournalError::SpoolFull(_))));
         assert!(is_failing(&journal));

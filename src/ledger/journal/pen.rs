@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
+use super::line::InLine;
 use super::segment::{self, RecordKind, Salt, Segment};
 use super::{ENTRY_BYTES_MAX, JournalError, Position};
 use crate::hash::HashMap;
@@ -30,8 +31,14 @@ pub(super) struct Pen {
     kept: BTreeMap<u64, Kept>,
     /// Bytes of finished files that are still there.
     pub(super) finished_bytes: u64,
-    /// Encoding buffer.
+    /// Records that are not written yet, one behind the other, in the order of `line`.
     pub(super) buffer: Vec<u8>,
+    /// What they are: see `line`.
+    pub(super) line: Vec<InLine>,
+    /// Begins that could not be written, until whoever put them in line asks.
+    pub(super) failed: HashMap<RequestId, JournalError>,
+    /// Why a close could not be written, until somebody asks.
+    pub(super) unwritten: Option<JournalError>,
     /// Deleted: nothing can be written any more.
     pub(super) removed: bool,
 }
@@ -63,6 +70,9 @@ impl Pen {
             kept,
             finished_bytes: 0,
             buffer: Vec::with_capacity(1024),
+            line: Vec::new(),
+            failed: HashMap::default(),
+            unwritten: None,
             removed: false,
         }
     }
@@ -80,25 +90,37 @@ impl Pen {
         self.directory_unsynced = true;
     }
 
-    /// Frames the entry in the buffer and returns the record's size.
+    /// Frames the entry behind what is in the buffer and returns the record's size.
     pub(super) fn encode(
         &mut self,
         salt: Salt,
         kind: RecordKind,
         entry: &Entry,
     ) -> Result<u64, JournalError> {
-        self.buffer.clear();
+        let start = self.buffer.len();
         segment::frame(&mut self.buffer, salt, kind, |out| {
             codec::encode(entry, out)
         });
-        if self.buffer.len() > ENTRY_BYTES_MAX {
-            let bytes = self.buffer.len();
-            self.buffer = Vec::with_capacity(1024);
+        let bytes = self.buffer.len() - start;
+        if bytes > ENTRY_BYTES_MAX {
+            self.buffer.truncate(start);
             return Err(JournalError::TooLarge(bytes));
         }
-        Ok(self.buffer.len() as u64)
+        Ok(bytes as u64)
     }
 
+    /// Takes the last record out of the buffer, which is not in line yet.
+    pub(super) fn take_back(&mut self, bytes: u64) {
+        let left = self.buffer.len().saturating_sub(bytes as usize);
+        self.buffer.truncate(left);
+    }
+
+    /// Where the file will end once all records are written.
+    pub(super) fn end_of_line(&self) -> u64 {
+        self.segment.end() + self.buffer.len() as u64
+    }
+
+    /// The end of what is written.
     pub(super) fn position(&self) -> Position {
         Position {
             segment: self.segment.number(),
@@ -106,15 +128,21 @@ impl Pen {
         }
     }
 
+    /// One more record keeps this file.
     pub(super) fn keep(&mut self, segment: u64) {
         self.kept.entry(segment).or_default().records += 1;
     }
 
-    pub(super) fn forget(&mut self, open: &Open) {
-        self.reserved -= open.reserved;
-        if let Some(kept) = self.kept.get_mut(&open.segment) {
+    /// One record less keeps this file.
+    pub(super) fn let_go(&mut self, segment: u64) {
+        if let Some(kept) = self.kept.get_mut(&segment) {
             kept.records = kept.records.saturating_sub(1);
         }
+    }
+
+    pub(super) fn forget(&mut self, open: &Open) {
+        self.reserved -= open.reserved;
+        self.let_go(open.segment);
     }
 
     /// Puts back what a failed close took out.

@@ -7,6 +7,7 @@
 
 use std::io;
 
+use super::line::HandOn;
 use super::pen::Pen;
 use super::segment::Segment;
 use super::{Journal, JournalError, refusal};
@@ -18,7 +19,7 @@ pub(super) const STEP_BYTES: u64 = 64 * 1024;
 
 impl Journal {
     pub(super) fn within_limit(&self, pen: &Pen) -> Result<(), JournalError> {
-        if pen.finished_bytes + pen.segment.end() >= self.limits.total_bytes {
+        if pen.finished_bytes + pen.end_of_line() >= self.limits.total_bytes {
             return Err(self.spool_full());
         }
         Ok(())
@@ -28,15 +29,18 @@ impl Journal {
         JournalError::SpoolFull(self.directory.clone())
     }
 
-    /// Sees to it that the current segment is zeroed for `bytes` beyond what is reserved; begins a new one when it is full.
-    pub(super) fn make_room(&self, pen: &mut Pen, bytes: u64) -> Result<(), JournalError> {
-        if pen.segment.end() >= self.limits.segment_bytes {
+    /// Begins a new segment when the current one is full. What is in line still goes to that.
+    pub(super) fn turn_when_full(&self, pen: &mut Pen, hand_on: HandOn<'_>) {
+        if pen.end_of_line() >= self.limits.segment_bytes {
+            self.write_line(pen, hand_on);
             // When there is no space for a new file, the old one goes on.
-            if self.rotate(pen, bytes).is_ok() {
-                return Ok(());
-            }
+            let _ = self.rotate(pen);
         }
-        let wanted = pen.segment.end() + pen.reserved + bytes;
+    }
+
+    /// Sees to it that the current segment is zeroed for `bytes` beyond what is in line and reserved.
+    pub(super) fn make_room(&self, pen: &mut Pen, bytes: u64) -> Result<(), JournalError> {
+        let wanted = pen.end_of_line() + pen.reserved + bytes;
         if wanted > pen.segment.room() {
             let steps = (wanted - pen.segment.room()).div_ceil(STEP_BYTES);
             pen.segment
@@ -46,8 +50,8 @@ impl Journal {
         Ok(())
     }
 
-    fn rotate(&self, pen: &mut Pen, bytes: u64) -> io::Result<()> {
-        let room = (pen.reserved + bytes).div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
+    fn rotate(&self, pen: &mut Pen) -> io::Result<()> {
+        let room = pen.reserved.div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
         let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
         pen.turn_to(next);
         Ok(())

@@ -19,6 +19,8 @@ pub(super) type Salt = [u8; 8];
 /// Where the first record of a file stands.
 pub(super) const HEADER_BYTES: usize = 16;
 const FRAME_BYTES: usize = 8;
+/// A framed mark: its kind, a segment's number and an offset.
+pub(super) const MARK_BYTES: usize = FRAME_BYTES + 17;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,238 @@
+//! Records in line: put down by several requests, and written together by the first of them that must know hers in the file.
+//!
+//! A request that is about to go upstream, or an answer that is about to leave, gives others their turn first; the records of
+//! all of them are then one `write`, which costs as much as one of a single record. Where it fails, each record is tried
+//! by itself: what concerns one request is not held against the others.
+
+use super::pen::{Open, Pen};
+use super::{Journal, JournalError, Position, refusal};
+use crate::ids::RequestId;
+use crate::ledger::entry::Entry;
+
+/// What is put in line at most before it is written: a bound on memory.
+const LINE_BYTES: usize = 64 * 1024;
+
+/// Takes each closed entry with the place behind its record, in the journal's order: no other record can come between. One
+/// that could not be written has no place.
+pub(in crate::ledger) type HandOn<'a> = &'a dyn Fn(Entry, Option<Position>);
+
+/// A record in the pen's buffer.
+#[derive(Debug)]
+pub(super) struct InLine {
+    pub(super) bytes: u64,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Begin(RequestId),
+    /// With the begin that it ends.
+    Close(Box<(Entry, Option<Open>)>),
+}
+
+impl Journal {
+    /// Writes what is in line.
+    ///
+    /// # Errors
+    /// At least one close could not be written since this was asked last, or forced to the disk where it has to be.
+    pub(in crate::ledger) fn write(&self, hand_on: HandOn<'_>) -> Result<(), JournalError> {
+        let mut pen = self.pen();
+        self.write_line(&mut pen, hand_on);
+        let failed = pen.unwritten.take();
+        // Where nothing is in line, another may have written what the caller put there, and be about to force it to the disk.
+        let on_disk = self.sync_before_return(pen);
+        let written = failed.map_or(on_disk, Err);
+        if let Err(error) = &written {
+            self.failed(error);
+        }
+        written
+    }
+
+    /// Writes what is in line, among it the begin of this request.
+    ///
+    /// # Errors
+    /// That one could not be written: the request must be refused.
+    pub(in crate::ledger) fn write_begin(
+        &self,
+        id: RequestId,
+        hand_on: HandOn<'_>,
+    ) -> Result<(), JournalError> {
+        let mut pen = self.pen();
+        self.write_line(&mut pen, hand_on);
+        let failed = pen.failed.remove(&id);
+        let began = failed.map_or_else(|| self.sync_before_return(pen), Err);
+        match &began {
+            Ok(()) => self.recovered(),
+            Err(error) => self.failed(error),
+        }
+        began
+    }
+
+    /// Puts the record that was encoded last in line.
+    pub(super) fn put_in_line(&self, pen: &mut Pen, record: InLine, hand_on: HandOn<'_>) {
+        pen.line.push(record);
+        if pen.buffer.len() > LINE_BYTES {
+            self.write_line(pen, hand_on);
+        }
+    }
+
+    pub(super) fn write_line(&self, pen: &mut Pen, hand_on: HandOn<'_>) {
+        if pen.line.is_empty() {
+            return;
+        }
+        let mut line = std::mem::take(&mut pen.line);
+        let buffer = std::mem::take(&mut pen.buffer);
+        let segment = pen.segment.number();
+        let mut offset = pen.segment.end();
+        let together = self.append(pen, &buffer);
+        let mut rest = buffer.as_slice();
+        for InLine { bytes, what } in line.drain(..) {
+            let (record, others) = rest.split_at_checked(bytes as usize).unwrap_or((rest, &[]));
+            rest = others;
+            let written = match &together {
+                Ok(()) => Ok(()),
+                Err(_) => self.append(pen, record),
+            };
+            if written.is_ok() {
+                pen.written += 1;
+                offset += bytes;
+            }
+            match (what, written) {
+                (What::Begin(_), Ok(())) => {}
+                (What::Begin(id), Err(error)) => {
+                    if let Some(open) = pen.open.remove(&id) {
+                        pen.forget(&open);
+                    }
+                    pen.failed.insert(id, error);
+                }
+                (What::Close(closed), Ok(())) => {
+                    hand_on(closed.0, Some(Position { segment, offset }));
+                }
+                (What::Close(closed), Err(error)) => {
+                    let (entry, open) = *closed;
+                    pen.let_go(segment);
+                    pen.reopen(entry.id, open);
+                    pen.unwritten = Some(error);
+                    hand_on(entry, None);
+                }
+            }
+        }
+        pen.line = line;
+        pen.buffer = buffer;
+        pen.buffer.clear();
+        pen.buffer.shrink_to(2 * LINE_BYTES);
+    }
+
+    pub(super) fn append(&self, pen: &mut Pen, records: &[u8]) -> Result<(), JournalError> {
+        if pen.removed {
+            let reason = "the ledger was shut down".to_owned();
+            return Err(JournalError::Failed(self.directory.clone(), reason));
+        }
+        let appended = pen.segment.append(records);
+        appended.map_err(|error| refusal(&self.directory, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::fs::File;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    use super::*;
+    use crate::ledger::journal::{Fsync, Limits, segment};
+    use crate::ledger::samples::sample;
+
+    fn journal(segment_bytes: u64) -> (tempfile::TempDir, Journal) {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            segment_bytes,
+            total_bytes: 1 << 20,
+        };
+        let journal = Journal::create(root.path(), Fsync::Never, limits).unwrap();
+        (root, journal)
+    }
+
+    /// The closes in the files, with the places behind them.
+    fn written(journal: &Journal) -> Vec<(RequestId, Option<Position>)> {
+        let mut closed = Vec::new();
+        let mut each = |entry: Entry, at| closed.push((entry.id, Some(at)));
+        journal
+            .read_after(Position::default(), 1 << 20, &mut each)
+            .unwrap();
+        closed
+    }
+
+    #[test]
+    fn records_of_several_requests_are_written_together_and_handed_on_with_their_places() {
+        // In a file of their own each, and all in one.
+        for segment_bytes in [1, 1 << 20] {
+            let (_root, journal) = journal(segment_bytes);
+            let handed_on = RefCell::new(Vec::new());
+            let hand_on = |entry: Entry, place| handed_on.borrow_mut().push((entry.id, place));
+            for number in 0..3 {
+                journal.put_begin(&sample(number), &hand_on).unwrap();
+            }
+            for number in [1, 0, 2] {
+                journal.put_close(sample(number), &hand_on).unwrap();
+            }
+            if segment_bytes > 1 {
+                assert_eq!(journal.bytes(), segment::HEADER_BYTES as u64);
+                assert_eq!(*handed_on.borrow(), []);
+            }
+            journal.write_begin(sample(2).id, &hand_on).unwrap();
+            let ids: Vec<_> = handed_on.borrow().iter().map(|(id, _)| *id).collect();
+            assert_eq!(ids, [1, 0, 2].map(|number| sample(number).id));
+            assert_eq!(*handed_on.borrow(), written(&journal));
+            assert_eq!(journal.write(&hand_on), Ok(()));
+            assert_eq!(journal.open_requests(), 0);
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_early_where_it_would_be_long() {
+        let (_root, journal) = journal(1 << 20);
+        for number in 0..1_000 {
+            journal.put_begin(&sample(number), &|_, _| {}).unwrap();
+            assert!(journal.pen().buffer.len() <= LINE_BYTES);
+        }
+    }
+
+    #[test]
+    fn each_record_learns_its_own_fate_where_all_of_them_together_do_not_fit() {
+        let (_root, journal) = journal(1 << 20);
+        let handed_on = RefCell::new(Vec::new());
+        let hand_on = |entry: Entry, place: Option<_>| {
+            handed_on.borrow_mut().push((entry.id, place.is_some()))
+        };
+        journal.begin(&sample(1)).unwrap();
+        // A file that takes one more record of this size, and not two.
+        let end = journal.end().offset;
+        let record = end - segment::HEADER_BYTES as u64;
+        let small = File::from(memfd_create("small", MemfdFlags::ALLOW_SEALING).unwrap());
+        small.set_len(end + record + record / 2).unwrap();
+        fcntl_add_seals(&small, SealFlags::GROW).unwrap();
+        let disk = journal.pen().segment.replace_file(small);
+
+        journal.put_begin(&sample(2), &hand_on).unwrap();
+        journal.put_begin(&sample(3), &hand_on).unwrap();
+        journal.put_close(sample(1), &hand_on).unwrap();
+        assert_eq!(journal.write_begin(sample(2).id, &hand_on), Ok(()));
+        assert!(journal.write_begin(sample(3).id, &hand_on).is_err());
+        assert_eq!(*handed_on.borrow(), [(sample(1).id, false)]);
+        assert!(journal.write(&hand_on).is_err());
+        assert_eq!(journal.write(&hand_on), Ok(()));
+        // The one without a record in the file keeps its begin, which says as much as is known there.
+        assert_eq!(journal.open_requests(), 2);
+        assert_eq!(journal.end().offset, end + record);
+
+        journal
+            .pen()
+            .segment
+            .replace_file(disk.try_clone().unwrap());
+        journal.put_close(sample(2), &hand_on).unwrap();
+        assert_eq!(journal.write(&hand_on), Ok(()));
+        assert_eq!(handed_on.borrow().last(), Some(&(sample(2).id, true)));
+    }
+}
