@@ -148,7 +148,7 @@ pub(crate) fn begin<'a>(
 /// # Errors
 /// `overloaded`: when the journal could not be written. Nothing was sent then.
 pub(crate) async fn forward(
-    frame: &Frame,
+    frame: &mut Frame,
     journey: &mut Journey<'_>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let gateway = journey.call.gateway;
@@ -172,6 +172,7 @@ pub(crate) async fn forward(
     match answered {
         Ok(answer) => {
             let (mut response, settled) = pass(exchange, answer).await;
+            frame.put_down = settled.is_some();
             frame.sign(response.headers_mut());
             limit_headers.apply(response.headers_mut(), settled.as_ref());
             Ok(response)

@@ -66,8 +66,6 @@ pub struct Gateway {
     pub stop: CancellationToken,
     /// Cancelled when a stop's grace time is over: what is open is cut, and booked with what it had.
     pub cut: CancellationToken,
-    /// Wakes the task that looks for changes made by hand.
-    pub changed: tokio::sync::Notify,
     /// What holds until the next start.
     pub(crate) startup: crate::config::Startup,
     /// The configuration's file, where it was named; a reload reads it again.

@@ -244,7 +244,7 @@ impl Ledger {
     /// Writes the records that were put down.
     ///
     /// # Errors
-    /// As [`Ledger::close`], for any of the entries.
+    /// As [`Ledger::close`], for at least one of the entries that were put down since somebody was last told.
     pub fn write(&self) -> Result<(), LedgerError> {
         Ok(self.shared.journal.write(&self.hand_on())?)
     }

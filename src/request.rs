@@ -56,7 +56,7 @@ pub async fn serve(
         }
     };
     // Written when this is dropped: also when the client has gone and nobody comes back to this line.
-    let records = Records(&gateway);
+    let records = frame.put_down.then(|| Records(&gateway));
     let_others_first(&gateway).await;
     drop(records);
     response
@@ -166,6 +166,8 @@ pub(crate) struct Frame {
     caller: Option<Caller>,
     tags: Vec<(Arc<str>, Arc<str>)>,
     asked: Asked,
+    /// Whether its end was put down for the journal, and is to be written before the answer leaves.
+    pub(crate) put_down: bool,
 }
 
 /// What the body said, for the entry.
@@ -202,6 +204,7 @@ impl Frame {
             caller: None,
             tags: Vec::new(),
             asked: Asked::default(),
+            put_down: false,
         }
     }
 
@@ -252,7 +255,7 @@ impl Frame {
     }
 
     /// Books a refusal of a known caller, and turns it into the answer.
-    fn refuse(self, gateway: &Gateway, refusal: Refusal) -> Response<AnswerBody> {
+    fn refuse(&self, gateway: &Gateway, refusal: Refusal) -> Response<AnswerBody> {
         let detail = refusal.detail.as_deref().unwrap_or(&refusal.message);
         tracing::debug!(id = %self.id, code = refusal.code.as_str(), detail, "refused");
         if let Some(mut entry) = self.entry(refusal.status().as_u16(), Outcome::Rejected) {

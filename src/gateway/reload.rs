@@ -17,7 +17,7 @@ use crate::ledger::store::{Store, Stored};
 use crate::quota::chain::Rule;
 use crate::snapshot::Snapshot;
 
-/// A change made on any gateway that shares the store is seen within this time.
+/// A change made on any gateway that shares the store is seen within this time, and in force once it is read.
 const STORE_POLL: Duration = Duration::from_millis(500);
 
 impl Gateway {
@@ -248,7 +248,6 @@ pub(super) async fn watch_store(gateway: Arc<Gateway>) {
         let change = tokio::task::spawn_blocking(move || look_until_changed(&*store, known, &over));
         tokio::select! {
             _ = change => {}
-            () = gateway.changed.notified() => {}
             () = gateway.stop.cancelled() => return,
         }
         if let Err(error) = gateway.refresh().await {

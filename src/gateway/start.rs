@@ -175,7 +175,6 @@ pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Running, Sta
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
         cut: CancellationToken::new(),
-        changed: tokio::sync::Notify::new(),
         startup: Startup::of(&config),
         path: path.clone(),
         pulse: Pulse::default(),

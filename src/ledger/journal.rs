@@ -147,6 +147,7 @@ impl Journal {
 
     fn try_put_begin(&self, entry: &Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
         let mut pen = self.pen();
+        pen.refused = true;
         self.within_limit(&pen)?;
         self.turn_when_full(&mut pen, hand_on);
         let bytes = pen.encode(self.salt, RecordKind::Begin, entry)?;
@@ -155,6 +156,7 @@ impl Journal {
             pen.take_back(bytes);
             return Err(error);
         }
+        pen.refused = false;
         let segment = pen.segment.number();
         pen.keep(segment);
         pen.reserved += reserved;
@@ -171,10 +173,7 @@ impl Journal {
         let mut pen = self.pen();
         self.turn_when_full(&mut pen, hand_on);
         pen.failed.remove(&entry.id);
-        let open = pen.open.remove(&entry.id);
-        if let Some(open) = &open {
-            pen.forget(open);
-        }
+        let open = pen.end(&entry.id);
         let bytes = match self.encode_close(&mut pen, &entry, open.is_some()) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -223,12 +222,12 @@ impl Journal {
         read::closes_between(&self.directory, from, end, bytes_max, each)
     }
 
-    /// The end of all records.
+    /// The end of all records that are written.
     pub(super) fn end(&self) -> Position {
         self.pen().position()
     }
 
-    /// Whether `at` is the end of all records; `then` is called while no record can come between.
+    /// Whether `at` is the end of all records that are written; `then` is called while no record can come between.
     pub(super) fn at_end<T>(&self, at: Position, then: impl FnOnce() -> T) -> Option<T> {
         let pen = self.pen();
         (pen.position() <= at).then(then)
@@ -283,7 +282,7 @@ impl Journal {
     }
 
     fn pen(&self) -> MutexGuard<'_, Pen> {
-        // A panic while the pen is held leaves at most a record that was not counted: its bytes are written over.
+        // A panic while the pen is held leaves at most a record that is not in line: the next one takes its place.
         self.pen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,7 @@ use super::{Journal, JournalError, adopt, refusal};
 /// When journal records are forced from the page cache to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
-    /// Before `begin` and `close` return: nothing is lost with the power, and each request waits for the disk twice
+    /// Before `write_begin` and `write` return: nothing is lost with the power, and each request waits for the disk twice
     /// (calls that wait at the same time share one flush).
     Always,
     /// By the sync thread, twice in so many milliseconds: a loss of power takes the last interval at most, as long as a flush

@@ -60,8 +60,12 @@ impl Journal {
         let mut pen = self.pen();
         self.write_line(&mut pen, hand_on);
         let failed = pen.failed.remove(&id);
-        let began = failed.map_or_else(|| self.sync_before_return(pen), Err);
+        // One that found room says nothing of room since another found none.
+        let refused = pen.refused;
+        let on_disk = self.sync_before_return(pen);
+        let began = failed.map_or(on_disk, Err);
         match &began {
+            Ok(()) if refused => {}
             Ok(()) => self.recovered(),
             Err(error) => self.failed(error),
         }
@@ -70,6 +74,7 @@ impl Journal {
 
     /// Puts the record that was encoded last in line.
     pub(super) fn put_in_line(&self, pen: &mut Pen, record: InLine, hand_on: HandOn<'_>) {
+        pen.line_bytes += record.bytes as usize;
         pen.line.push(record);
         if pen.buffer.len() > LINE_BYTES {
             self.write_line(pen, hand_on);
@@ -81,10 +86,16 @@ impl Journal {
             return;
         }
         let mut line = std::mem::take(&mut pen.line);
+        pen.line_bytes = 0;
         let buffer = std::mem::take(&mut pen.buffer);
         let segment = pen.segment.number();
         let mut offset = pen.segment.end();
         let together = self.append(pen, &buffer);
+        if together.is_err() {
+            // Some records may have been written whole: none of them stands in the file before it is written again.
+            pen.segment.blank(buffer.len());
+        }
+        let mut never_begun = Vec::new();
         let mut rest = buffer.as_slice();
         for InLine { bytes, what } in line.drain(..) {
             let (record, others) = rest.split_at_checked(bytes as usize).unwrap_or((rest, &[]));
@@ -99,19 +110,28 @@ impl Journal {
             }
             match (what, written) {
                 (What::Begin(_), Ok(())) => {}
-                (What::Begin(id), Err(error)) => {
-                    if let Some(open) = pen.open.remove(&id) {
+                (What::Begin(id), Err(error)) => match pen.open.remove(&id) {
+                    Some(open) => {
                         pen.forget(&open);
+                        pen.failed.insert(id, error);
                     }
-                    pen.failed.insert(id, error);
-                }
+                    // Its close stands behind it: nobody asks for the begin any more.
+                    None => never_begun.push(id),
+                },
                 (What::Close(closed), Ok(())) => {
-                    hand_on(closed.0, Some(Position { segment, offset }));
+                    let (entry, open) = *closed;
+                    if let Some(open) = open {
+                        pen.let_go(open.segment);
+                    }
+                    hand_on(entry, Some(Position { segment, offset }));
                 }
                 (What::Close(closed), Err(error)) => {
                     let (entry, open) = *closed;
                     pen.let_go(segment);
-                    pen.reopen(entry.id, open);
+                    match open {
+                        Some(open) if never_begun.contains(&entry.id) => pen.let_go(open.segment),
+                        open => pen.reopen(entry.id, open),
+                    }
                     pen.unwritten = Some(error);
                     hand_on(entry, None);
                 }
@@ -136,7 +156,9 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::collections::BTreeMap;
     use std::fs::File;
+    use std::sync::atomic::Ordering;
 
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -234,5 +256,59 @@ mod tests {
         journal.put_close(sample(2), &hand_on).unwrap();
         assert_eq!(journal.write(&hand_on), Ok(()));
         assert_eq!(handed_on.borrow().last(), Some(&(sample(2).id, true)));
+    }
+
+    #[test]
+    fn a_request_that_ended_before_its_begin_was_written_leaves_nothing_behind() {
+        let (_root, journal) = journal(1 << 20);
+        let reserved = journal.pen().reserved;
+        let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
+        let disk = journal.pen().segment.replace_file(read_only);
+        journal.put_begin(&sample(1), &|_, _| {}).unwrap();
+        journal.put_close(sample(1), &|_, _| {}).unwrap();
+        assert!(journal.write(&|_, _| {}).is_err());
+        let disk = disk.try_clone().unwrap();
+        journal.pen().segment.replace_file(disk);
+        assert!(journal.pen().failed.is_empty());
+        assert_eq!(journal.pen().reserved, reserved);
+        assert!(journal.pen().is_done());
+    }
+
+    #[test]
+    fn a_begin_keeps_its_file_until_its_close_is_written() {
+        // Each record begins a file.
+        let (_root, journal) = journal(1);
+        journal.begin(&sample(1)).unwrap();
+        journal.begin(&sample(2)).unwrap();
+        journal.put_close(sample(1), &|_, _| {}).unwrap();
+        let nothing = BTreeMap::new();
+        journal.release(Position::default(), &nothing).unwrap();
+        let files = |journal: &Journal| segment::list(&journal.directory).unwrap();
+        let begun_in = files(&journal);
+        journal.write(&|_, _| {}).unwrap();
+        journal.release(Position::default(), &nothing).unwrap();
+        assert_eq!(files(&journal).len(), begun_in.len() - 1);
+    }
+
+    #[test]
+    fn finished_files_that_nobody_forces_to_the_disk_are_let_go() {
+        let (_root, journal) = journal(1);
+        for number in 0..10 {
+            journal.begin(&sample(number)).unwrap();
+        }
+        assert!(journal.pen().unsynced.is_empty());
+    }
+
+    #[test]
+    fn a_begin_that_found_room_earlier_does_not_make_a_full_journal_well() {
+        let (_root, mut journal) = journal(1 << 20);
+        journal.put_begin(&sample(1), &|_, _| {}).unwrap();
+        journal.limits.total_bytes = 0;
+        assert!(journal.put_begin(&sample(2), &|_, _| {}).is_err());
+        journal.write_begin(sample(1).id, &|_, _| {}).unwrap();
+        assert!(matches!(journal.check(), Err(JournalError::SpoolFull(_))));
+        journal.limits.total_bytes = 1 << 20;
+        journal.begin(&sample(3)).unwrap();
+        assert!(!journal.failing.load(Ordering::Relaxed));
     }
 }

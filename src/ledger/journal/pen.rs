@@ -12,7 +12,7 @@ use crate::ids::RequestId;
 use crate::ledger::codec;
 use crate::ledger::entry::Entry;
 
-/// What writing needs; held for one `write` at a time.
+/// What writing needs; held while records are put in line, and while they are written.
 #[derive(Debug)]
 pub(super) struct Pen {
     pub(super) segment: Segment,
@@ -35,8 +35,12 @@ pub(super) struct Pen {
     pub(super) buffer: Vec<u8>,
     /// What they are: see `line`.
     pub(super) line: Vec<InLine>,
+    /// The bytes of all that is in line.
+    pub(super) line_bytes: usize,
     /// Begins that could not be written, until whoever put them in line asks.
     pub(super) failed: HashMap<RequestId, JournalError>,
+    /// Whether the last request that wanted to begin found no room.
+    pub(super) refused: bool,
     /// Why a close could not be written, until somebody asks.
     pub(super) unwritten: Option<JournalError>,
     /// Deleted: nothing can be written any more.
@@ -71,14 +75,16 @@ impl Pen {
             finished_bytes: 0,
             buffer: Vec::with_capacity(1024),
             line: Vec::new(),
+            line_bytes: 0,
             failed: HashMap::default(),
+            refused: false,
             unwritten: None,
             removed: false,
         }
     }
 
-    /// Finishes the current file and goes on in this one.
-    pub(super) fn turn_to(&mut self, next: Segment) {
+    /// Finishes the current file and goes on in this one. What was not forced to the disk is kept until it is, where it will be.
+    pub(super) fn turn_to(&mut self, next: Segment, is_forced: bool) {
         self.kept.insert(next.number(), Kept::default());
         let finished = std::mem::replace(&mut self.segment, next);
         let bytes = finished.end();
@@ -86,8 +92,11 @@ impl Pen {
             kept.bytes = bytes;
         }
         self.finished_bytes += bytes;
-        self.unsynced.push(finished.finish());
-        self.directory_unsynced = true;
+        let file = finished.finish();
+        if is_forced {
+            self.unsynced.push(file);
+            self.directory_unsynced = true;
+        }
     }
 
     /// Frames the entry behind what is in the buffer and returns the record's size.
@@ -97,7 +106,9 @@ impl Pen {
         kind: RecordKind,
         entry: &Entry,
     ) -> Result<u64, JournalError> {
-        let start = self.buffer.len();
+        // After a panic while something was encoded there would be more.
+        let start = self.line_bytes;
+        self.buffer.truncate(start);
         segment::frame(&mut self.buffer, salt, kind, |out| {
             codec::encode(entry, out)
         });
@@ -145,11 +156,18 @@ impl Pen {
         self.let_go(open.segment);
     }
 
-    /// Puts back what a failed close took out.
+    /// Takes a request out that is about to end: what was reserved for its close is used now. Its begin keeps its file until
+    /// the close is written.
+    pub(super) fn end(&mut self, id: &RequestId) -> Option<Open> {
+        let open = self.open.remove(id)?;
+        self.reserved -= open.reserved;
+        Some(open)
+    }
+
+    /// Puts back what [`Pen::end`] took out.
     pub(super) fn reopen(&mut self, id: RequestId, open: Option<Open>) {
         if let Some(open) = open {
             self.reserved += open.reserved;
-            self.keep(open.segment);
             self.open.insert(id, open);
         }
     }

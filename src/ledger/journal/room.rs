@@ -10,7 +10,7 @@ use std::io;
 use super::line::HandOn;
 use super::pen::Pen;
 use super::segment::Segment;
-use super::{Journal, JournalError, refusal};
+use super::{Fsync, Journal, JournalError, refusal};
 
 /// What a `close` may have more than its `begin`: the served model, tier, price rows, a reason.
 pub(super) const CLOSE_SLACK_BYTES: u64 = 1024;
@@ -53,7 +53,7 @@ impl Journal {
     fn rotate(&self, pen: &mut Pen) -> io::Result<()> {
         let room = pen.reserved.div_ceil(STEP_BYTES) * STEP_BYTES + STEP_BYTES;
         let next = Segment::create(&self.directory, pen.segment.number() + 1, self.salt, room)?;
-        pen.turn_to(next);
+        pen.turn_to(next, self.fsync != Fsync::Never);
         Ok(())
     }
 }

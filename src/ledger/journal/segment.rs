@@ -93,12 +93,17 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes one record. When that fails, whatever part was written is no valid record and will be written over.
+    /// Writes records. When that fails, the part that was written will be written over.
     pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         self.file.write_all_at(record, self.end)?;
         self.end += record.len() as u64;
         self.room = self.room.max(self.end);
         Ok(())
+    }
+
+    /// Writes zeros over the next `bytes`, as far as the file takes them.
+    pub(super) fn blank(&self, bytes: usize) {
+        let _ = self.file.write_all_at(&vec![0; bytes], self.end);
     }
 
     /// Writes a zero where the next record goes, over what is zero or no record: whether the disk takes it.
