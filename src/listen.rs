@@ -169,7 +169,6 @@ async fn connect<H, F, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let _ = stream.set_nodelay(true);
     let opened = tokio::select! {
         opened = open(stream, certificates, bounds.header_timeout) => opened,
         () = never_mind(&ending.stop) => return,
@@ -285,6 +284,16 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_connection_sends_small_pieces_at_once() {
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _client = TcpStream::connect(socket.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = socket.accept().await.unwrap();
+        assert!(accepted.nodelay().unwrap());
+    }
 
     #[tokio::test]
     async fn who_had_connected_before_the_stop_is_served() {
