@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::line::InLine;
 use super::segment::{self, RecordKind, Salt, Segment};
 use super::{ENTRY_BYTES_MAX, JournalError, Position};
-use crate::hash::HashMap;
+use crate::hash::{HashMap, give_room_back};
 use crate::ids::RequestId;
 use crate::ledger::codec;
 use crate::ledger::entry::Entry;
@@ -160,6 +160,7 @@ impl Pen {
     /// the close is written.
     pub(super) fn end(&mut self, id: &RequestId) -> Option<Open> {
         let open = self.open.remove(id)?;
+        give_room_back(&mut self.open);
         self.reserved -= open.reserved;
         Some(open)
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::MemoryQuota;
 use super::counter::Counter;
+use crate::hash::give_room_back;
 use crate::ids::RequestId;
 use crate::period::WindowSpan;
 use crate::plan::Measure;
@@ -209,7 +210,7 @@ impl Book {
         now_ms: i64,
     ) -> Result<Settled, SettleError> {
         self.advance(now_ms);
-        let reservation = self.open.remove(&id).ok_or(SettleError::AlreadyEnded)?;
+        let reservation = self.take_out(id)?;
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
             let on = hold.rule.on;
             let held = reservation.held(on);
@@ -229,9 +230,15 @@ impl Book {
         })
     }
 
+    fn take_out(&mut self, id: RequestId) -> Result<Reservation, SettleError> {
+        let reservation = self.open.remove(&id).ok_or(SettleError::AlreadyEnded)?;
+        give_room_back(&mut self.open);
+        Ok(reservation)
+    }
+
     pub(super) fn release(&mut self, id: RequestId, now_ms: i64) -> Result<(), SettleError> {
         self.advance(now_ms);
-        let reservation = self.open.remove(&id).ok_or(SettleError::AlreadyEnded)?;
+        let reservation = self.take_out(id)?;
         for hold in reservation.holds.iter().filter(|hold| hold.rule.counts) {
             let held = reservation.held(hold.rule.on);
             if let Some(counter) = self.slot_mut(hold.slot) {
