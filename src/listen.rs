@@ -7,6 +7,7 @@ mod http2;
 mod socket;
 mod stream;
 mod tls;
+mod turn;
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub use descriptors::{connections as connections_max, raise_limit};
 pub use socket::bind;
 use stream::ClientStream;
 pub use tls::{Certificates, CertificatesError};
+use turn::Turn;
 
 /// The bounds of one listener.
 #[derive(Clone, Debug)]
@@ -63,10 +65,15 @@ pub struct Connections {
     pub tracker: TaskTracker,
 }
 
-/// How a connection is told to end: after its present requests, and at once.
+/// What the connections of a listener have in common.
 #[derive(Clone)]
-struct Ending {
+struct Terms {
+    certificates: Option<Arc<Certificates>>,
+    bounds: Bounds,
+    turn: Turn,
+    /// Tells a connection to end after its present requests.
     stop: CancellationToken,
+    /// Tells it to end at once.
     cut: CancellationToken,
 }
 
@@ -94,6 +101,13 @@ where
         places,
         on_failure,
     } = listener;
+    let terms = Terms {
+        certificates,
+        bounds,
+        turn: Turn::default(),
+        stop: connections.stop.clone(),
+        cut: connections.cut.clone(),
+    };
     let mut closes_at: Option<tokio::time::Instant> = None;
     let mut logged_at: Option<tokio::time::Instant> = None;
     loop {
@@ -118,19 +132,7 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                let certificates = certificates.clone();
-                let connection = connect(
-                    stream,
-                    peer,
-                    certificates,
-                    bounds.clone(),
-                    Ending {
-                        stop: connections.stop.clone(),
-                        cut: connections.cut.clone(),
-                    },
-                    welcome(peer),
-                    place,
-                );
+                let connection = connect(stream, peer, terms.clone(), welcome(peer), place);
                 connections.tracker.spawn(connection);
             }
             Err(error) => {
@@ -158,9 +160,7 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 async fn connect<H, F, B>(
     stream: TcpStream,
     peer: SocketAddr,
-    certificates: Option<Arc<Certificates>>,
-    bounds: Bounds,
-    ending: Ending,
+    terms: Terms,
     handle: H,
     place: OwnedSemaphorePermit,
 ) where
@@ -170,8 +170,8 @@ async fn connect<H, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let opened = tokio::select! {
-        opened = open(stream, certificates, bounds.header_timeout) => opened,
-        () = never_mind(&ending.stop) => return,
+        opened = open(stream, terms.certificates, terms.bounds.header_timeout) => opened,
+        () = never_mind(&terms.stop) => return,
     };
     let Some(Opened {
         stream,
@@ -181,22 +181,23 @@ async fn connect<H, F, B>(
     else {
         return;
     };
+    terms.turn.come().await;
     // Boxed, so that a connection that says nothing does not take the memory of one that is served.
     let serving: Serving = match protocol {
         Protocol::Http1 => Box::pin(async {
-            http1::serve(stream, came, &bounds, &ending.stop, handle)
+            http1::serve(stream, came, &terms.bounds, &terms.stop, handle)
                 .await
                 .map_err(Into::into)
         }),
         Protocol::Http2 => Box::pin(async {
-            http2::serve(stream, came, &bounds, &ending.stop, handle)
+            http2::serve(stream, came, &terms.bounds, &terms.stop, handle)
                 .await
                 .map_err(Into::into)
         }),
     };
     let ended = tokio::select! {
         ended = serving => ended,
-        () = ending.cut.cancelled() => Ok(()),
+        () = terms.cut.cancelled() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client connection ended early");

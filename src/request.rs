@@ -55,10 +55,12 @@ pub async fn serve(
             frame.refuse(&gateway, refusal)
         }
     };
-    // Written when this is dropped: also when the client has gone and nobody comes back to this line.
-    let records = frame.put_down.then(|| Records(&gateway));
-    let_others_first(&gateway).await;
-    drop(records);
+    if frame.put_down {
+        // Written when this is dropped: also when the client has gone and nobody comes back to this line.
+        let records = Records(&gateway);
+        let_others_first(&gateway).await;
+        drop(records);
+    }
     response
 }
 
