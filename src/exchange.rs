@@ -294,14 +294,15 @@ impl Exchange {
                 entry.cost = priced.cost.by_class;
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
-                self.incomplete = priced.cost.incomplete || priced.stood_in;
+                self.incomplete = priced.cost.incomplete || priced.stood_in || measured.incomplete;
                 if entry.reason.is_none() {
-                    let why = match (priced.stood_in, priced.cost.incomplete) {
-                        (true, _) => Some(STOOD_IN),
-                        (false, true) => Some(INCOMPLETE),
-                        (false, false) => None,
-                    };
-                    entry.reason = why.map(Into::into);
+                    let why = [
+                        (priced.stood_in, STOOD_IN),
+                        (priced.cost.incomplete, INCOMPLETE),
+                        (measured.incomplete, OTHER_CALLS),
+                    ];
+                    let why = why.iter().find(|(holds, _)| *holds);
+                    entry.reason = why.map(|(_, why)| (*why).into());
                 }
             }
             Err(error) => tracing::error!(id = %entry.id, %error, "a usage could not be priced"),
@@ -359,6 +360,10 @@ const STOOD_IN: &str = "the served model has no price: the asked one's stands in
 /// What an entry says whose price lacks a part of what was used: web searches of a model whose table has no price for them.
 /// It counts as unpriced in the metrics, which is where such a thing is seen.
 const INCOMPLETE: &str = "a part of what was used has no price";
+
+/// What an entry says where the provider's own tools were called that no usage reports. It counts as unpriced in the metrics.
+const OTHER_CALLS: &str =
+    "calls of file_search, code_interpreter or image_generation are billed beside this cost";
 
 /// A stopping gateway reads on no longer than this, whatever it does otherwise.
 const DRAIN_AT_STOP: Duration = Duration::from_secs(2);

@@ -50,6 +50,8 @@ pub struct Measured {
     pub source: UsageSource,
     /// What the ledger should say of it.
     pub note: Option<&'static str>,
+    /// Something else was used as well that is billed, and no usage says how much.
+    pub incomplete: bool,
 }
 
 impl Measured {
@@ -59,6 +61,7 @@ impl Measured {
             parts: vec![ServedPart { model, usage }],
             source,
             note: None,
+            incomplete: false,
         }
     }
 }
@@ -86,6 +89,7 @@ pub fn without_counting(
             parts: reading.parts,
             source: UsageSource::Reported,
             note: reading.absurd.then_some(REFUSED),
+            incomplete: reading.other_billed_calls,
         });
     }
     // A redirection did no work; neither did what was refused.
@@ -146,6 +150,7 @@ pub async fn count(
     // What the start of an answer reports is from before its searches.
     usage.web_search_requests = usage.web_search_requests.max(reading.web_search_calls);
     let mut measured = Measured::one(usage, reading.served_model, source);
+    measured.incomplete = reading.other_billed_calls;
     if reading.absurd {
         measured.note = Some(REFUSED);
     } else if reading.gave_up {

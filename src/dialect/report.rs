@@ -47,6 +47,7 @@ pub struct Report {
     served_model: Option<ModelName>,
     response_id: Option<Box<str>>,
     web_searches: u64,
+    other_calls: bool,
     failed: Option<String>,
     /// What is needed to end the stream early, where that may come.
     stop: Option<LengthStop>,
@@ -83,6 +84,7 @@ impl Report {
             served_model: None,
             response_id: None,
             web_searches: 0,
+            other_calls: false,
             failed: None,
             stop: None,
         }
@@ -177,6 +179,7 @@ impl Report {
             created_at: self.created_at,
             output: self.collector.output,
             web_search_calls: self.web_searches,
+            other_billed_calls: self.other_calls,
             failed: self.failed,
             absurd,
             skipped_events: 0,

@@ -254,6 +254,27 @@ async fn searches_that_have_no_price_make_an_answer_unpriced_though_its_tokens_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_in_files_is_billed_beside_the_tokens_and_the_entry_says_so() {
+    let upstream = Upstream::start(|_| {
+        let answer = r#"{"id":"resp_1","object":"response","status":"completed","model":"gpt-4o","output":[{"type":"file_search_call","id":"fs_1","status":"completed"}],"usage":{"input_tokens":1000,"output_tokens":500,"total_tokens":1500}}"#;
+        Reply::json(200, answer.to_owned())
+    })
+    .await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o","input":"What do we know of weirs?"}"#;
+    let answer = gateway.client().post("/v1/responses", body).await;
+    assert_eq!(answer.header("x-weir-cost-usd"), None, "it is not all");
+    let entry = gateway.ledger_of(1).await.remove(0);
+    // $2.50 and $10 a million.
+    assert_eq!(entry["cost_usd"], "0.0075", "{entry}");
+    assert_eq!(
+        entry["reason"],
+        "calls of file_search, code_interpreter or image_generation are billed beside this cost"
+    );
+    assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_that_the_provider_keeps_is_reserved_with_the_request_that_continues_it() {
     // $2.50 a million of input, $10 of output: the first turn costs $0.255, and its 100,500 tokens come again with the second.
     let limit = account("on = \"cost\"\nmax = \"0.50\"\nper = \"month\"");

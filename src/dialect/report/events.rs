@@ -1,7 +1,7 @@
 //! What OpenAI's Responses and Anthropic's Messages say in events of many types, and in one whole answer.
 
 use super::super::json::each_element;
-use super::found::{Found, is_search_result, is_web_search};
+use super::found::{BilledCall, Found, billed_call, is_search_result};
 use super::{Place, Report};
 
 impl Report {
@@ -29,9 +29,11 @@ impl Report {
                         .response_item_added(index(found.output_index), item);
                 }
             }
-            "response.output_item.done" => {
-                self.web_searches += u64::from(found.item.is_some_and(is_web_search));
-            }
+            "response.output_item.done" => match found.item.and_then(billed_call) {
+                Some(BilledCall::WebSearch) => self.web_searches += 1,
+                Some(BilledCall::Other) => self.other_calls = true,
+                None => {}
+            },
             "message_stop" => self.complete = true,
             "message_delta" => {
                 self.settled |= found
@@ -89,7 +91,11 @@ impl Report {
         let mut searches = 0;
         let mut index = 0;
         each_element(output, |item| {
-            searches += u64::from(is_web_search(item));
+            match billed_call(item) {
+                Some(BilledCall::WebSearch) => searches += 1,
+                Some(BilledCall::Other) => self.other_calls = true,
+                None => {}
+            }
             if collect {
                 self.collector.response_item(index, item);
             }

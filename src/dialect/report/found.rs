@@ -129,12 +129,31 @@ pub(super) fn is_search_result(block: &str) -> bool {
     is_result && is_list
 }
 
-/// A call that is billed: a search, not a look at a page already found (OpenAI's actions `open_page`, `find`, `find_in_page`).
-pub(super) fn is_web_search(item: &str) -> bool {
-    let mut is_call = false;
+/// A call of one of the provider's own tools that is billed beside the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BilledCall {
+    /// A web search.
+    WebSearch,
+    /// What is billed in ways that an answer does not show: a search in files by the call, an interpreter by its container's
+    /// time, an image by its own tokens.
+    Other,
+}
+
+/// The billed call that an item of OpenAI's output is. Of the web search only a search is, not a look at a page already found
+/// (the actions `open_page`, `find`, `find_in_page`).
+pub(super) fn billed_call(item: &str) -> Option<BilledCall> {
+    let mut call = None;
     let mut is_search = true;
     each_member(item, |name, value| match &*name {
-        "type" => is_call = value == "\"web_search_call\"",
+        "type" => {
+            call = match value {
+                "\"web_search_call\"" => Some(BilledCall::WebSearch),
+                "\"file_search_call\""
+                | "\"code_interpreter_call\""
+                | "\"image_generation_call\"" => Some(BilledCall::Other),
+                _ => None,
+            };
+        }
         "action" => {
             each_member(value, |name, value| {
                 if name == "type" {
@@ -144,7 +163,7 @@ pub(super) fn is_web_search(item: &str) -> bool {
         }
         _ => {}
     });
-    is_call && is_search
+    call.filter(|call| *call == BilledCall::Other || is_search)
 }
 
 /// Whether an SDK would raise: `null`, `false`, `0`, `""`, `[]` and `{}` are no error.

@@ -40,6 +40,9 @@ pub struct Reading {
     pub output: OutputText,
     /// Web searches seen in the answer's output, for when no usage was reported.
     pub web_search_calls: u64,
+    /// The answer's output has calls that are billed, but not by anything that it says (OpenAI's `file_search_call`,
+    /// `code_interpreter_call`, `image_generation_call`).
+    pub other_billed_calls: bool,
     /// An error that the upstream reported inside a 200: its message, cut.
     pub failed: Option<String>,
     /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`], and refused. Where no later report had a sane

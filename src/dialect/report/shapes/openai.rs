@@ -55,6 +55,30 @@ fn responses_report_in_their_own_words() {
 }
 
 #[test]
+fn calls_of_tools_that_no_usage_reports_are_told_of() {
+    let usage = r#""usage":{"input_tokens":9,"output_tokens":5,"total_tokens":14}"#;
+    for (kind, billed) in [
+        ("file_search_call", true),
+        ("code_interpreter_call", true),
+        ("image_generation_call", true),
+        ("web_search_call", false),
+        ("function_call", false),
+        ("message", false),
+    ] {
+        let item = format!(r#"{{"type":"{kind}","action":{{"type":"open_page"}}}}"#);
+        let whole = format!(r#"{{"status":"completed","output":[{item}],{usage}}}"#);
+        assert_eq!(
+            json(Endpoint::Responses, &whole).other_billed_calls,
+            billed,
+            "{kind}"
+        );
+        let done = format!(r#"{{"type":"response.output_item.done","item":{item}}}"#);
+        let broken_off = stream(Endpoint::Responses, &[&done], End::Aborted);
+        assert_eq!(broken_off.other_billed_calls, billed, "{kind}");
+    }
+}
+
+#[test]
 fn a_response_in_the_background_is_queued_and_reports_nothing() {
     let reading = json(
         Endpoint::Responses,
