@@ -65,6 +65,11 @@ impl Batches {
         self.entries >= self.batch_max
     }
 
+    /// How many batches are full.
+    pub(super) fn full(&self) -> usize {
+        self.entries / self.batch_max
+    }
+
     pub(super) fn push(&mut self, entry: Entry, position: Position) {
         self.entries += 1;
         if let Some(last) = self.batches.back_mut()

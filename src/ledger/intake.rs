@@ -55,10 +55,26 @@ impl Intake {
     /// # Errors
     /// The store's, when the same batch may go through later.
     pub(super) fn append(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        self.or_one_by_one(entries, |store| store.append(entries))
+    }
+
+    /// As [`Intake::append`], for a batch that has time.
+    ///
+    /// # Errors
+    /// As [`Intake::append`].
+    pub(super) fn append_in_turns(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        self.or_one_by_one(entries, |store| store.append_in_turns(entries))
+    }
+
+    fn or_one_by_one(
+        &self,
+        entries: &[Entry],
+        append: impl FnOnce(&dyn Store) -> Result<usize, StoreError>,
+    ) -> Result<usize, StoreError> {
         if entries.is_empty() {
             return Ok(0);
         }
-        match self.store.append(entries) {
+        match append(self.store()) {
             Err(StoreError::Refused(reason)) => self.append_one_by_one(entries, &reason),
             other => other,
         }

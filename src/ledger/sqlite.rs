@@ -37,13 +37,14 @@ use super::store::{
 use crate::ids::{AccountId, KeyId};
 use crate::plan::{Account, Plan};
 use crate::secret::KeyDigest;
+use entries::Pace;
 use names::{Interned, Names};
 use readers::Readers;
 
 /// How long a writer waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Entries after which the log is copied into the database, and the longest time between two copies.
-const CHECKPOINT_ENTRIES: usize = 5_000;
+const CHECKPOINT_ENTRIES: usize = 500;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Pages in the log at which the writer is held back until all of it is copied, so that the log can begin anew.
 const LOG_PAGES_MAX: i64 = 8_192;
@@ -96,6 +97,14 @@ impl SqliteStore {
             }),
             names: Names::default(),
         })
+    }
+
+    /// Appends in one transaction; how many were new.
+    fn insert(&self, entries: &[Entry], pace: Pace) -> Result<usize, StoreError> {
+        let new = self
+            .write(|transaction, interned| entries::insert(transaction, interned, entries, pace))?;
+        self.pen().unchecked += new;
+        Ok(new)
     }
 
     /// Runs `change` in one transaction of the writing connection.
@@ -156,10 +165,11 @@ impl Store for SqliteStore {
     }
 
     fn append(&self, entries: &[Entry]) -> Result<usize, StoreError> {
-        let new =
-            self.write(|transaction, interned| entries::insert(transaction, interned, entries))?;
-        self.pen().unchecked += new;
-        Ok(new)
+        self.insert(entries, Pace::AtOnce)
+    }
+
+    fn append_in_turns(&self, entries: &[Entry]) -> Result<usize, StoreError> {
+        self.insert(entries, Pace::InTurns)
     }
 
     fn make_durable(&self) -> Result<(), StoreError> {

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::batch::{Batch, Batches};
 use super::entry::Entry;
+use super::intake::Intake;
 use super::journal::Position;
 use super::store::StoreError;
 
 /// The pauses between attempts while the store is away: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A writer that so many full batches wait for has fallen behind: it takes all the time that it can get.
+const BEHIND_BATCHES: usize = 4;
 /// How much of the journal is read at once to catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
 
@@ -193,12 +196,12 @@ impl Queue {
         false
     }
 
-    /// Waits until something was applied that [`Queue::take_progress`] has not given, or so long; `false` when the end was
-    /// called for.
-    pub(super) fn wait_for_progress(&self, time: Duration) -> bool {
+    /// Waits until so many entries were applied that [`Queue::take_progress`] has not given, or so long; `false` when the end
+    /// was called for.
+    pub(super) fn wait_for_much(&self, entries: u64, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut state = self.state();
-        while !state.stopping && state.applied_by_segment.is_empty() {
+        while !state.stopping && state.applied_by_segment.values().sum::<u64>() < entries {
             match deadline.checked_duration_since(Instant::now()) {
                 None => return true,
                 Some(left) => state = self.wait(&self.news, state, left),
@@ -258,7 +261,13 @@ impl Queue {
                 Some(left) => state = self.wait(&self.work, state, left),
             }
         }
-        state.queued.take().map(Work::Queued)
+        let behind = state.queued.full() >= BEHIND_BATCHES;
+        let batch = state.queued.take()?;
+        Some(if behind {
+            Work::Behind(batch)
+        } else {
+            Work::Queued(batch)
+        })
     }
 
     fn applied(&self, positions: &[Position]) {
@@ -309,7 +318,10 @@ impl Queue {
 }
 
 enum Work {
+    /// A batch that has time.
     Queued(Batch),
+    /// One of many that wait.
+    Behind(Batch),
     /// The journal is to be read from this place on.
     CatchUp(Position),
 }
@@ -320,7 +332,16 @@ pub(super) fn run(shared: &Shared) {
     while let Some(work) = shared.queue.next(done, shared.settings.batch_wait) {
         let (batch, went_on) = match work {
             Work::Queued(batch) => {
-                let went_on = apply(shared, &batch.entries, &batch.positions);
+                let went_on = apply(
+                    shared,
+                    &batch.entries,
+                    &batch.positions,
+                    Intake::append_in_turns,
+                );
+                (Some(batch), went_on)
+            }
+            Work::Behind(batch) => {
+                let went_on = apply(shared, &batch.entries, &batch.positions, Intake::append);
                 (Some(batch), went_on)
             }
             Work::CatchUp(from) => (None, catch_up(shared, from)),
@@ -350,7 +371,8 @@ fn catch_up(shared: &Shared, from: Position) -> bool {
     let batch_max = shared.settings.batch_entries_max.max(1);
     let entries = batch.entries.chunks(batch_max);
     let mut chunks = entries.zip(batch.positions.chunks(batch_max));
-    if !chunks.all(|(entries, positions)| apply(shared, entries, positions)) {
+    let mut at_once = |(entries, positions)| apply(shared, entries, positions, Intake::append);
+    if !chunks.all(&mut at_once) {
         return false;
     }
     let at_end = shared
@@ -363,11 +385,16 @@ fn catch_up(shared: &Shared, from: Position) -> bool {
 }
 
 /// Gives a batch to the store, again and again while the store is away; `false` when the end was called for.
-fn apply(shared: &Shared, entries: &[Entry], positions: &[Position]) -> bool {
+fn apply(
+    shared: &Shared,
+    entries: &[Entry],
+    positions: &[Position],
+    append: impl Fn(&Intake, &[Entry]) -> Result<usize, StoreError>,
+) -> bool {
     let mut pause = RETRY_FIRST;
     loop {
         let began = Instant::now();
-        match shared.intake.append(entries) {
+        match append(&shared.intake, entries) {
             Ok(_) => {
                 if let Some(on_write) = &shared.settings.on_write {
                     on_write(began.elapsed());
@@ -423,5 +450,32 @@ mod tests {
         assert_eq!(queue.store_is_back(), Some(3));
         assert_eq!(queue.store_is_back(), None);
         assert!(queue.store_is_there());
+    }
+
+    #[test]
+    fn a_writer_that_many_full_batches_wait_for_hurries() {
+        let queue = Queue::new(100, 2, Position::default());
+        for number in 0..11 {
+            queue.push(sample(number), Position::default());
+        }
+        let mut hurries = Vec::new();
+        while queue.state().queued.len() > 0 {
+            hurries.push(matches!(
+                queue.next(None, Duration::ZERO),
+                Some(Work::Behind(_))
+            ));
+        }
+        assert_eq!(hurries, [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn upkeep_waits_for_enough_entries_or_its_time_and_for_no_more_at_the_end() {
+        let long = Duration::from_secs(60);
+        let queue = Queue::new(100, 10, Position::default());
+        assert!(queue.wait_for_much(1, Duration::ZERO), "its time is over");
+        queue.applied(&[Position::default(); 3]);
+        assert!(queue.wait_for_much(3, long), "there is enough");
+        queue.stop();
+        assert!(!queue.wait_for_much(4, long), "nothing more comes");
     }
 }

@@ -28,16 +28,24 @@ const INSERT: &str = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
 
 const COLUMNS: usize = 44;
 
-/// How many entries the writer inserts before it lets others have their turn on its core, about 40 microseconds' worth.
+/// How many entries are inserted before others have their turn on the core, about 20 microseconds' worth.
 const TURN: usize = 8;
-/// A batch of this many has no time to lose.
-const BACKLOG: usize = 1_000;
+
+/// How a batch is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// In all the time that there is.
+    AtOnce,
+    /// A few entries at a time, between which others have their turn: no answer should wait for a whole batch.
+    InTurns,
+}
 
 /// Inserts what is new, with its rollups; how many were new.
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     interned: &mut Interned,
     entries: &[Entry],
+    pace: Pace,
 ) -> Result<usize, StoreError> {
     let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
     // Made anew with each statement: what is bound is forgotten when it goes back to the connection's cache.
@@ -45,9 +53,7 @@ pub(super) fn insert(
     let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;
     for (number, entry) in entries.iter().enumerate() {
-        // On a busy core an answer should not wait for a whole batch. A large one means that the writer has fallen behind:
-        // then it takes all the time that it can get.
-        if number % TURN == TURN - 1 && entries.len() < BACKLOG {
+        if pace == Pace::InTurns && number % TURN == TURN - 1 {
             std::thread::yield_now();
         }
         let row = Numbered::new(transaction, interned, entry)?;
