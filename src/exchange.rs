@@ -48,6 +48,8 @@ pub struct Exchange {
     pub(crate) entry: Entry,
     /// Whether a part of what was used has no price: the cost is then not all of it.
     pub(crate) incomplete: bool,
+    /// Whether something is billed beside the usage, which no price table can know.
+    pub(crate) billed_beside: bool,
     pub(crate) started: Instant,
     pub(crate) first_token: Option<Duration>,
     pub(crate) in_flight: InFlight,
@@ -61,7 +63,7 @@ pub struct Exchange {
 pub struct Settled {
     /// The exact cost.
     pub cost: Money,
-    /// Whether something was used that no price covers: then the cost is not all of it.
+    /// Whether something was used that no price covers, or that is billed beside it: then the cost is not all of it.
     pub unpriced: bool,
     /// The tokens.
     pub usage: Usage,
@@ -294,12 +296,14 @@ impl Exchange {
                 entry.cost = priced.cost.by_class;
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
-                self.incomplete = priced.cost.incomplete || priced.stood_in || measured.incomplete;
+                self.incomplete = priced.cost.incomplete || priced.stood_in;
+                self.billed_beside = measured.incomplete;
                 if entry.reason.is_none() {
+                    let has_price = !entry.priced_by.is_empty();
                     let why = [
                         (priced.stood_in, STOOD_IN),
                         (priced.cost.incomplete, INCOMPLETE),
-                        (measured.incomplete, OTHER_CALLS),
+                        (measured.incomplete && has_price, OTHER_CALLS),
                     ];
                     let why = why.iter().find(|(holds, _)| *holds);
                     entry.reason = why.map(|(_, why)| (*why).into());
@@ -330,7 +334,11 @@ impl Exchange {
             duration,
             first_token: self.first_token,
         };
-        let (ended_at, usage, unpriced) = (entry.ended_at, entry.usage, observation.unpriced);
+        let (ended_at, usage, unpriced) = (
+            entry.ended_at,
+            entry.usage,
+            observation.unpriced || self.billed_beside,
+        );
         let held = *self.admission.held();
         let key = traffic_key(&self.snapshot, entry);
         // The entry first: shared counters that are rebuilt in between find it in the ledger.
@@ -361,7 +369,8 @@ const STOOD_IN: &str = "the served model has no price: the asked one's stands in
 /// It counts as unpriced in the metrics, which is where such a thing is seen.
 const INCOMPLETE: &str = "a part of what was used has no price";
 
-/// What an entry says where the provider's own tools were called that no usage reports. It counts as unpriced in the metrics.
+/// What an entry says where the provider's own tools were called that are billed beside the usage. In the metrics it does not count
+/// as unpriced, where a price could be added.
 const OTHER_CALLS: &str =
     "calls of file_search, code_interpreter or image_generation are billed beside this cost";
 

@@ -118,6 +118,7 @@ pub(crate) fn begin<'a>(
         question,
         entry,
         incomplete: false,
+        billed_beside: false,
         started: frame.started,
         first_token: None,
         in_flight,

@@ -410,7 +410,7 @@ impl Threads {
 }
 
 /// The threads of the ledger let those of the requests go first: a batch of entries takes milliseconds, and on a busy
-/// core no answer should wait for it. A quarter of a core is left to them at the least.
+/// core no answer should wait for it. A quarter of a core is left to them at the least, once they have fallen behind.
 fn step_back() {
     const STEPS: i32 = 5;
     let priority = rustix::process::getpriority_process(None);

@@ -181,7 +181,11 @@ async fn connect<H, F, B>(
     else {
         return;
     };
-    terms.turn.come().await;
+    tokio::select! {
+        biased;
+        () = terms.cut.cancelled() => return,
+        () = terms.turn.come() => {}
+    }
     // Boxed, so that a connection that says nothing does not take the memory of one that is served.
     let serving: Serving = match protocol {
         Protocol::Http1 => Box::pin(async {
@@ -196,8 +200,9 @@ async fn connect<H, F, B>(
         }),
     };
     let ended = tokio::select! {
-        ended = serving => ended,
+        biased;
         () = terms.cut.cancelled() => Ok(()),
+        ended = serving => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a client connection ended early");

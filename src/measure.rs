@@ -50,7 +50,7 @@ pub struct Measured {
     pub source: UsageSource,
     /// What the ledger should say of it.
     pub note: Option<&'static str>,
-    /// Something else was used as well that is billed, and no usage says how much.
+    /// Something was used as well that is billed beside the usage.
     pub incomplete: bool,
 }
 

@@ -9,8 +9,9 @@ use super::journal::{self, Abandoned};
 const DURABLE_EVERY: Duration = Duration::from_millis(500);
 /// After so many entries it is done earlier: it keeps a core for a microsecond an entry, and requests wait for that.
 const DURABLE_ENTRIES: u64 = 1_000;
-/// It takes its time of the disk, where the journal's flushes are more urgent: a twentieth of it at the most.
+/// The disk is for the journal's flushes first: after each time comes a rest of so many times as long, up to this.
 const REST: u32 = 20;
+const REST_MAX: Duration = Duration::from_secs(2);
 /// How often a running gateway looks for journals of dead ones.
 const ADOPT_EVERY: Duration = Duration::from_secs(5);
 
@@ -25,12 +26,20 @@ pub(super) fn run(shared: &Shared, mut waiting: Vec<Abandoned>) {
         && queue.wait_for_much(DURABLE_ENTRIES, DURABLE_EVERY.saturating_sub(rest))
     {
         let began = Instant::now();
-        make_durable(shared);
-        rest = (began.elapsed() * REST).min(DURABLE_EVERY);
+        let done = make_durable(shared);
+        rest = rest_after(began.elapsed(), done);
         if adopted.elapsed() >= ADOPT_EVERY {
             adopt(shared, &mut waiting);
             adopted = Instant::now();
         }
+    }
+}
+
+/// The rest after upkeep that took so long. What failed may have failed at once, and would fail again.
+fn rest_after(took: Duration, done: bool) -> Duration {
+    match done {
+        true => took.saturating_mul(REST).min(REST_MAX),
+        false => DURABLE_EVERY,
     }
 }
 
@@ -103,4 +112,22 @@ fn adopt(shared: &Shared, waiting: &mut Vec<Abandoned>) {
             }
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_has_a_rest_after_upkeep_and_a_failure_is_not_repeated_at_once() {
+        let ms = Duration::from_millis;
+        for (took, done, rest) in [
+            (ms(3), true, ms(60)),
+            (ms(400), true, ms(2_000)),
+            (ms(0), false, ms(500)),
+            (ms(400), false, ms(500)),
+        ] {
+            assert_eq!(rest_after(took, done), rest, "{took:?}");
+        }
+    }
 }

@@ -14,7 +14,8 @@ use super::store::StoreError;
 /// The pauses between attempts while the store is away: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// A writer that so many full batches wait for has fallen behind: it takes all the time that it can get.
+/// A writer that so many full batches wait for has fallen behind: it takes all the time that it can get, as when somebody waits
+/// for a flush.
 const BEHIND_BATCHES: usize = 4;
 /// How much of the journal is read at once to catch up.
 const CATCH_UP_BYTES: usize = 1 << 20;
@@ -261,7 +262,7 @@ impl Queue {
                 Some(left) => state = self.wait(&self.work, state, left),
             }
         }
-        let behind = state.queued.full() >= BEHIND_BATCHES;
+        let behind = state.queued.full() >= BEHIND_BATCHES || state.flushing > 0;
         let batch = state.queued.take()?;
         Some(if behind {
             Work::Behind(batch)

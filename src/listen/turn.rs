@@ -1,7 +1,7 @@
 //! New connections take turns with what has begun.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -12,42 +12,25 @@ const PATIENCE: Duration = Duration::from_millis(1);
 ///
 /// Where many connections come at once, all of their requests are there before the first answer is: served in the order of
 /// their coming, the first client would get its answer when the last request has been begun, and so would everyone else. One at a
-/// time, the first has its answer while others still wait, and the last waits no longer than before.
-#[derive(Clone, Debug)]
-pub(super) struct Turn {
-    taken: Arc<Mutex<()>>,
-    patience: Duration,
-}
-
-impl Default for Turn {
-    fn default() -> Turn {
-        Turn {
-            taken: Arc::default(),
-            patience: PATIENCE,
-        }
-    }
-}
+/// time, the first has its answer while others still wait.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
 
 impl Turn {
-    /// Waits for the turn of a new connection, its first bytes being there: one a round of the runtime, which asks the system
-    /// each time what has come meanwhile; or at once when it has waited for a millisecond, so that rounds that take long, on a
-    /// gateway with much to do, do not keep newcomers out.
+    /// Waits for the turn of a new connection, whose first bytes are there or which has just become secure: one a round of the
+    /// runtime, which asks the system each time what has come meanwhile. Who has waited for a millisecond or two has no need of a
+    /// turn: rounds that take long, on a gateway with much to do, do not keep newcomers out.
     pub(super) async fn come(&self) {
-        let since = Instant::now();
-        let turn = self.taken.lock().await;
-        if since.elapsed() < self.patience {
+        if let Ok(turn) = tokio::time::timeout(PATIENCE, self.0.lock()).await {
             tokio::task::yield_now().await;
+            drop(turn);
         }
-        drop(turn);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-    use std::pin::pin;
     use std::sync::Mutex as Record;
-    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
@@ -75,16 +58,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_waited_for_long_goes_at_once() {
-        let turn = Turn {
-            patience: Duration::ZERO,
-            ..Turn::default()
-        };
-        let before = turn.taken.lock().await;
-        let mut late = pin!(turn.come());
-        let mut context = Context::from_waker(Waker::noop());
-        assert_eq!(late.as_mut().poll(&mut context), Poll::Pending);
-        drop(before);
-        assert_eq!(late.as_mut().poll(&mut context), Poll::Ready(()));
+    async fn who_has_waited_for_long_goes_without_a_turn() {
+        let turn = Turn::default();
+        let _another = turn.0.lock().await;
+        turn.come().await;
     }
 }

@@ -134,8 +134,8 @@ pub(super) fn is_search_result(block: &str) -> bool {
 pub(super) enum BilledCall {
     /// A web search.
     WebSearch,
-    /// What is billed in ways that an answer does not show: a search in files by the call, an interpreter by its container's
-    /// time, an image by its own tokens.
+    /// What is billed in ways that are not read here: a search in files by the call, an interpreter by its container's time, an
+    /// image by its own tokens.
     Other,
 }
 

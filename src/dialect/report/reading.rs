@@ -40,7 +40,7 @@ pub struct Reading {
     pub output: OutputText,
     /// Web searches seen in the answer's output, for when no usage was reported.
     pub web_search_calls: u64,
-    /// The answer's output has calls that are billed, but not by anything that it says (OpenAI's `file_search_call`,
+    /// The answer's output has calls that are billed beside its usage (OpenAI's `file_search_call`,
     /// `code_interpreter_call`, `image_generation_call`).
     pub other_billed_calls: bool,
     /// An error that the upstream reported inside a 200: its message, cut.

@@ -1,6 +1,7 @@
 //! Entries in and out of their table.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params_from_iter};
@@ -31,6 +32,9 @@ const COLUMNS: usize = 44;
 /// How many entries are inserted before others have their turn on the core, about 20 microseconds' worth.
 const TURN: usize = 8;
 
+/// For how long: a batch holds the pen, and a thread that gives way on a busy core may wait for milliseconds each time.
+const TURNS_TIME: Duration = Duration::from_millis(50);
+
 /// How a batch is inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
@@ -52,8 +56,9 @@ pub(super) fn insert(
     let mut bound = [Bound::Other; COLUMNS];
     let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;
+    let began = Instant::now();
     for (number, entry) in entries.iter().enumerate() {
-        if pace == Pace::InTurns && number % TURN == TURN - 1 {
+        if pace == Pace::InTurns && number % TURN == TURN - 1 && began.elapsed() < TURNS_TIME {
             std::thread::yield_now();
         }
         let row = Numbered::new(transaction, interned, entry)?;
