@@ -34,6 +34,12 @@ after(async () => {
 async function open({ viewport = DESK, colorScheme = "light" } = {}) {
   const context = await browser.newContext({ viewport, colorScheme });
   const page = await context.newPage();
+  // Before the page's own scripts: these hear of a new address right after this one, in the same turn.
+  await page.addInitScript(() => {
+    const hear = () => (window.heard = location.hash);
+    hear();
+    addEventListener("hashchange", hear);
+  });
   page.setDefaultTimeout(60_000);
   page.complaints = [];
   page.on("console", (message) => {
@@ -58,9 +64,9 @@ async function go(page, name, heading) {
   await settled(page);
 }
 
-/** Every place of the page has what it waited for. */
+/** Every place of the page has what it waited for. An address changes before its page hears of it. */
 async function settled(page) {
-  await page.waitForFunction(() => !document.querySelector("[aria-busy]"));
+  await page.waitForFunction(() => window.heard === location.hash && !document.querySelector("[aria-busy]"));
 }
 
 /** The exact amounts of a table's rows by their first cell. */
