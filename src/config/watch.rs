@@ -58,18 +58,20 @@ impl Watch {
     /// # Errors
     /// Every mistake of the new configuration; the same files are not read again until one changes.
     pub async fn changed(&mut self) -> Result<Config, ConfigErrors> {
+        let mut torn = 0;
         loop {
             self.settled_change().await;
-            // The stamps are older than what is read: a change in between is found by the next look.
             let (path, watched) = (self.path.clone(), self.paths());
-            let reading = spawn_blocking(move || {
-                let before = stamps(watched);
-                (load(path.as_deref()), before)
-            });
+            let reading = spawn_blocking(move || read_whole(watched, || load(path.as_deref())));
             // Only a runtime that shuts down ends the reading; then nobody waits for the answer.
-            let Ok((loaded, before)) = reading.await else {
+            let Ok((loaded, before, whole)) = reading.await else {
                 continue;
             };
+            // Half a file may be a configuration too, one without accounts: it settles, and is read again.
+            if !whole && torn < TORN_MAX {
+                torn += 1;
+                continue;
+            }
             self.loaded = before;
             if let Ok(config) = &loaded {
                 self.add_files(files(self.path.as_deref(), config));
@@ -116,6 +118,18 @@ fn files(path: Option<&Path>, config: &Config) -> Vec<PathBuf> {
     files.sort();
     files.dedup();
     files
+}
+
+/// Reads, with the files' stamps from before, and whether they were the same afterwards: else what was read may be a part of one
+/// that was just being written.
+fn read_whole<T>(
+    watched: Vec<PathBuf>,
+    read: impl FnOnce() -> T,
+) -> (T, Vec<(PathBuf, Stamp)>, bool) {
+    let before = stamps(watched.clone());
+    let found = read();
+    let whole = stamps(watched) == before;
+    (found, before, whole)
 }
 
 /// Looks until the files differ from what was read and stay the same from one look to the next, since editors write in
@@ -169,6 +183,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// A file that never rests is read after so many looks all the same.
 const LOOKS_MAX: u32 = 10;
+/// How often what changed while it was read is read again, before it is taken as it is.
+const TORN_MAX: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +193,20 @@ mod tests {
     use tempfile::TempDir;
     use tokio::sync::mpsc;
     use tokio::time::timeout;
+
+    #[test]
+    fn what_changes_while_it_is_read_was_not_read_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.toml");
+        fs::write(&path, "[prices]\n").unwrap();
+        let read = |change: &dyn Fn()| read_whole(vec![path.clone()], change);
+        let ((), before, whole) = read(&|| {});
+        assert!(whole);
+        let ((), torn_before, whole) =
+            read(&|| fs::write(&path, "[prices]\nfiles = []\n").unwrap());
+        assert!(!whole);
+        assert_eq!(torn_before, before, "the next look finds the change");
+    }
 
     struct Watched {
         directory: TempDir,
