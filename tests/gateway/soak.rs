@@ -123,6 +123,15 @@ async fn nothing_grows_and_the_ledger_is_exact_after_a_long_mixed_load() {
     }
     let warm = warm.unwrap();
     let sent = done.sent.load(Ordering::Relaxed);
+    // Said before anything is checked: a check that fails ends the test.
+    eprintln!(
+        "{:?}: {sent} requests ({} whole, {} left by the client, {} failed by the upstream, {} refused), {reloads} reloads",
+        time(),
+        done.whole.lock().unwrap().len(),
+        done.aborted.load(Ordering::Relaxed),
+        done.failed.load(Ordering::Relaxed),
+        done.refused.load(Ordering::Relaxed),
+    );
 
     // Everything that was held is given back, everything that was closed is in the store, and no task is left but those
     // of a gateway at rest, and the one that closes idle connections.
@@ -154,14 +163,8 @@ async fn nothing_grows_and_the_ledger_is_exact_after_a_long_mixed_load() {
     let last_kib = median(&memory[memory.len() - 1 - share..]);
     let growth = i64::try_from(last_kib).unwrap() - i64::try_from(first_kib).unwrap();
     eprintln!(
-        "{:?}: {sent} requests ({} whole, {} left by the client, {} failed by the upstream, {} refused), {reloads} reloads; \
-         memory {first_kib} KiB once warm, {last_kib} in the end, {} to {} at any moment, {} after the load; files {} and {}; threads {} and {}; \
+        "memory {first_kib} KiB once warm, {last_kib} in the end, {} to {} at any moment, {} after the load; files {} and {}; threads {} and {}; \
          the ledger at most {behind} entries behind, {settled:?} after the load not at all",
-        time(),
-        done.whole.lock().unwrap().len(),
-        done.aborted.load(Ordering::Relaxed),
-        done.failed.load(Ordering::Relaxed),
-        done.refused.load(Ordering::Relaxed),
         memory.iter().min().unwrap(),
         memory.iter().max().unwrap(),
         last.memory_kib,
