@@ -11,6 +11,7 @@ mod allowance;
 mod conversations;
 mod habits;
 mod limit_headers;
+mod pieces;
 mod refusal;
 mod reservation;
 mod reserve;
@@ -36,7 +37,7 @@ use crate::identify::Caller;
 use crate::ids::{ModelName, RequestId};
 use crate::money::Money;
 use crate::plan::Action;
-use crate::price::{HeldPrice, InputKinds};
+use crate::price::{HeldPrice, InputKinds, PriceRow};
 use crate::quota::ReserveError;
 use crate::refuse::Refusal;
 use crate::route::Route;
@@ -226,7 +227,9 @@ impl Served {
         let model = rename.clone().or_else(|| applicant.ask.model.clone());
         let name = model.as_ref().map_or("", ModelName::as_str);
         let price = snapshot.prices.held(name, now);
-        if price.is_none() && snapshot.rejects_unpriced() && applicant.endpoint.is_metered() {
+        let has_price =
+            applicant.endpoint.is_metered() || (applicant.endpoint.may_report() && model.is_some());
+        if price.is_none() && snapshot.rejects_unpriced() && has_price {
             return Err(Refusal::new(
                 Code::UnpricedModel,
                 format!("The model `{name}` has no price, and models without one are not served."),
@@ -257,7 +260,7 @@ impl Served {
                 ServiceTier::Served | ServiceTier::Requested => None,
             }
         });
-        let row = self.price.as_ref().or(self.likely.as_ref())?.row()?;
+        let row = self.row()?;
         let costs = |tier: &&str| row.upper_bound(1_000, 1_000, InputKinds::default(), Some(tier));
         asked
             .into_iter()
@@ -268,27 +271,33 @@ impl Served {
 
     /// The most output tokens of one answer, and who says so.
     fn output_max(&self, applicant: &Applicant<'_>) -> (u64, SaidBy) {
+        let listed = |served: &Served| {
+            let price = served.price.as_ref().or(served.likely.as_ref());
+            price.and_then(|price| price.entry.max_output_tokens)
+        };
         if !applicant.endpoint.is_metered() {
-            return (0, SaidBy::Request);
+            let output = match pieces::has_output(applicant.endpoint) {
+                true => listed(self).unwrap_or(UNKNOWN_OUTPUT_MAX),
+                false => 0,
+            };
+            return (output, SaidBy::Request);
         }
         if let Some(stated) = applicant.ask.max_output(applicant.endpoint) {
             return (stated, SaidBy::Request);
         }
-        let model = self
-            .price
-            .as_ref()
-            .or(self.likely.as_ref())
-            .and_then(|price| price.entry.max_output_tokens);
-        match model {
+        match listed(self) {
             Some(model) => (model, SaidBy::PriceTable),
             None => (UNKNOWN_OUTPUT_MAX, SaidBy::Nobody),
         }
     }
 
-    fn cost(&self, input: u64, output: u64, kinds: InputKinds) -> Money {
+    fn row(&self) -> Option<&PriceRow> {
         let price = self.price.as_ref().or(self.likely.as_ref());
-        let row = price.and_then(HeldPrice::row);
-        row.map_or(Money::ZERO, |row| {
+        price.and_then(HeldPrice::row)
+    }
+
+    fn cost(&self, input: u64, output: u64, kinds: InputKinds) -> Money {
+        self.row().map_or(Money::ZERO, |row| {
             row.upper_bound(input, output, kinds, self.tier.as_deref())
         })
     }

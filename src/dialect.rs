@@ -44,7 +44,7 @@ pub enum Endpoint {
     CountTokens,
     /// `/v1/models`, answered by the gateway.
     Models,
-    /// Any other path: passed through, recorded and unpriced. Holds the ledger's name for it (`audio.transcriptions`).
+    /// Any other path: passed through and recorded; priced only where [`Endpoint::may_report`]. Holds the ledger's name for it (`audio.transcriptions`).
     Other(Arc<str>),
 }
 
@@ -122,6 +122,12 @@ impl Endpoint {
         )
     }
 
+    /// Whether an answer beside the metered ones can be priced: by what it reports (tokens, seconds) or is (images), or by
+    /// the request.
+    pub fn may_report(&self) -> bool {
+        matches!(self, Endpoint::Other(name) if REPORTING.contains(&&**name))
+    }
+
     /// Whether a maximum of the output can be sent along, where there is output. Without one a request holds all that the
     /// model can put out.
     pub fn takes_maximum(&self) -> bool {
@@ -168,6 +174,19 @@ const PASSED_THROUGH: [&str; 36] = [
     "threads.id.runs",
     "uploads",
     "vector_stores",
+];
+
+/// Those of them whose answers can be priced.
+/// Sources: platform.openai.com/docs/api-reference/audio, /images and /moderations, docs.cohere.com/reference/rerank.
+const REPORTING: [&str; 8] = [
+    "audio.speech",
+    "audio.transcriptions",
+    "audio.translations",
+    "images.edits",
+    "images.generations",
+    "images.variations",
+    "moderations",
+    "rerank",
 ];
 
 /// An endpoint's name as a metric's label: itself where an API has it, else `other`. Clients make up paths as they like.

@@ -266,11 +266,21 @@ impl Exchange {
         if let Some(note) = measured.note {
             entry.reason = Some(note.into());
         }
-        // What a path without usage costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
+        // What such a path costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
         if measured.source == UsageSource::None || self.question.charge == Charge::Unknown {
             return;
         }
         let asked = self.question.model.as_ref().map(ModelName::as_str);
+        if measured.source == UsageSource::Estimated && measured.usage.is_zero() {
+            let model = entry.served_model.as_ref().map(ModelName::as_str);
+            let row = self
+                .snapshot
+                .prices
+                .price(model.or(asked).unwrap_or(""), entry.started_at);
+            if !row.is_some_and(|(_, row)| row.costs_without_usage()) {
+                return;
+            }
+        }
         let parts: Vec<price::Part<'_>> = measured
             .parts
             .iter()
@@ -297,13 +307,13 @@ impl Exchange {
                 entry.undiscounted = priced.cost.undiscounted;
                 entry.priced_by = priced.priced_by;
                 self.incomplete = priced.cost.incomplete || priced.stood_in;
-                self.billed_beside = measured.incomplete;
+                self.billed_beside = measured.billed_beside || priced.cost.billed_beside;
                 if entry.reason.is_none() {
                     let has_price = !entry.priced_by.is_empty();
                     let why = [
                         (priced.stood_in, STOOD_IN),
                         (priced.cost.incomplete, INCOMPLETE),
-                        (measured.incomplete && has_price, OTHER_CALLS),
+                        (self.billed_beside && has_price, BILLED_BESIDE),
                     ];
                     let why = why.iter().find(|(holds, _)| *holds);
                     entry.reason = why.map(|(_, why)| (*why).into());
@@ -365,14 +375,14 @@ impl Exchange {
 /// a sudden: limits would hold nobody. It counts as unpriced in the metrics until the table knows the model.
 const STOOD_IN: &str = "the served model has no price: the asked one's stands in for it";
 
-/// What an entry says whose price lacks a part of what was used: web searches of a model whose table has no price for them.
+/// What an entry says whose price lacks a part of what was used: searches of a model whose table has no price for them.
 /// It counts as unpriced in the metrics, which is where such a thing is seen.
 const INCOMPLETE: &str = "a part of what was used has no price";
 
 /// What an entry says where the provider's own tools were called that are billed beside the usage. In the metrics it does not count
 /// as unpriced, where a price could be added.
-const OTHER_CALLS: &str =
-    "calls of file_search, code_interpreter or image_generation are billed beside this cost";
+const BILLED_BESIDE: &str =
+    "calls of code_interpreter, image_generation or a hosted shell are billed beside this cost";
 
 /// A stopping gateway reads on no longer than this, whatever it does otherwise.
 const DRAIN_AT_STOP: Duration = Duration::from_secs(2);

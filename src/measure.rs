@@ -51,7 +51,7 @@ pub struct Measured {
     /// What the ledger should say of it.
     pub note: Option<&'static str>,
     /// Something was used as well that is billed beside the usage.
-    pub incomplete: bool,
+    pub billed_beside: bool,
 }
 
 impl Measured {
@@ -61,7 +61,7 @@ impl Measured {
             parts: vec![ServedPart { model, usage }],
             source,
             note: None,
-            incomplete: false,
+            billed_beside: false,
         }
     }
 }
@@ -89,17 +89,21 @@ pub fn without_counting(
             parts: reading.parts,
             source: UsageSource::Reported,
             note: reading.absurd.then_some(REFUSED),
-            incomplete: reading.other_billed_calls,
+            billed_beside: reading.billed_beside,
         });
     }
     // A redirection did no work; neither did what was refused.
     let refused = status >= 300 && status != CLIENT_CLOSED_REQUEST;
-    if question.charge == Charge::Unknown && !refused {
-        return Ok(Measured::one(
-            Usage::default(),
-            reading.served_model,
-            UsageSource::Estimated,
-        ));
+    if matches!(question.charge, Charge::Unknown | Charge::Reported) && !refused {
+        let usage = Usage {
+            images: reading.images,
+            ..Usage::default()
+        };
+        let source = match reading.images {
+            0 => UsageSource::Estimated,
+            _ => UsageSource::Counted,
+        };
+        return Ok(Measured::one(usage, reading.served_model, source));
     }
     if refused || !question.endpoint.is_metered() || reading.queued {
         return Ok(Measured::default());
@@ -147,10 +151,10 @@ pub async fn count(
             other => other,
         };
     }
-    // What the start of an answer reports is from before its searches.
-    usage.web_search_requests = usage.web_search_requests.max(reading.web_search_calls);
+    // What the start of an answer reports is from before its calls of tools.
+    reading.calls.add_to(&mut usage);
     let mut measured = Measured::one(usage, reading.served_model, source);
-    measured.incomplete = reading.other_billed_calls;
+    measured.billed_beside = reading.billed_beside;
     if reading.absurd {
         measured.note = Some(REFUSED);
     } else if reading.gave_up {

@@ -59,11 +59,15 @@ pub struct Rates {
     pub second: Option<Money>,
     /// Each call of the provider's own web search.
     pub web_search: Option<Money>,
+    /// Each call of its search in files.
+    pub file_search: Option<Money>,
+    /// Each call of its code interpreter, where it is billed by the call.
+    pub code_interpreter: Option<Money>,
 }
 
 impl Rates {
     /// Every class with its price, in the order of `prices.toml`.
-    pub fn classes(&self) -> [(Class, Option<Money>); 14] {
+    pub fn classes(&self) -> [(Class, Option<Money>); 16] {
         Class::ALL.map(|class| (class, self.class(class)))
     }
 
@@ -84,6 +88,8 @@ impl Rates {
             Class::Image => self.image,
             Class::Second => self.second,
             Class::WebSearch => self.web_search,
+            Class::FileSearch => self.file_search,
+            Class::CodeInterpreter => self.code_interpreter,
         }
     }
 
@@ -104,6 +110,8 @@ impl Rates {
             Class::Image => &mut self.image,
             Class::Second => &mut self.second,
             Class::WebSearch => &mut self.web_search,
+            Class::FileSearch => &mut self.file_search,
+            Class::CodeInterpreter => &mut self.code_interpreter,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Usage: the tokens of one request, by class.
+//! Usage: the tokens of one request, by class, and what else it is billed by.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +34,20 @@ pub struct Usage {
     pub image_output_tokens: u64,
     /// Calls of the provider's own web search, billed by the call (a count, no tokens).
     pub web_search_requests: u64,
+    /// Calls of its search in files, billed by the call (a count, no tokens).
+    pub file_search_requests: u64,
+    /// Calls of its code interpreter, billed by the call or by the container (a count, no tokens).
+    pub code_interpreter_requests: u64,
+    /// Images made by a model that is billed by the image (a count, no tokens).
+    pub images: u64,
+    /// Seconds of audio heard by a model that is billed by the second (no tokens).
+    pub audio_seconds: u64,
 }
 
 impl Usage {
+    /// How many classes there are.
+    pub const CLASSES: usize = 15;
+
     /// Input and output together.
     pub fn total_tokens(&self) -> u64 {
         self.input_tokens.saturating_add(self.output_tokens)
@@ -48,7 +59,7 @@ impl Usage {
     }
 
     /// Every class with its name, in the order of the ledger's JSON.
-    pub fn classes(&self) -> [(&'static str, u64); 11] {
+    pub fn classes(&self) -> [(&'static str, u64); Usage::CLASSES] {
         [
             ("input_tokens", self.input_tokens),
             ("cache_read_input_tokens", self.cache_read_input_tokens),
@@ -64,16 +75,20 @@ impl Usage {
             ("audio_output_tokens", self.audio_output_tokens),
             ("image_output_tokens", self.image_output_tokens),
             ("web_search_requests", self.web_search_requests),
+            ("file_search_requests", self.file_search_requests),
+            ("code_interpreter_requests", self.code_interpreter_requests),
+            ("images", self.images),
+            ("audio_seconds", self.audio_seconds),
         ]
     }
 
     /// The counts in the order of [`Usage::classes`].
-    pub fn counts(&self) -> [u64; 11] {
+    pub fn counts(&self) -> [u64; Usage::CLASSES] {
         self.classes().map(|(_, count)| count)
     }
 
     /// The usage whose [`Usage::counts`] these are.
-    pub fn from_counts(counts: [u64; 11]) -> Usage {
+    pub fn from_counts(counts: [u64; Usage::CLASSES]) -> Usage {
         let [
             input_tokens,
             cache_read_input_tokens,
@@ -86,6 +101,10 @@ impl Usage {
             audio_output_tokens,
             image_output_tokens,
             web_search_requests,
+            file_search_requests,
+            code_interpreter_requests,
+            images,
+            audio_seconds,
         ] = counts;
         Usage {
             input_tokens,
@@ -99,6 +118,10 @@ impl Usage {
             audio_output_tokens,
             image_output_tokens,
             web_search_requests,
+            file_search_requests,
+            code_interpreter_requests,
+            images,
+            audio_seconds,
         }
     }
 
@@ -128,6 +151,13 @@ impl Usage {
             audio_output_tokens: merge(self.audio_output_tokens, other.audio_output_tokens),
             image_output_tokens: merge(self.image_output_tokens, other.image_output_tokens),
             web_search_requests: merge(self.web_search_requests, other.web_search_requests),
+            file_search_requests: merge(self.file_search_requests, other.file_search_requests),
+            code_interpreter_requests: merge(
+                self.code_interpreter_requests,
+                other.code_interpreter_requests,
+            ),
+            images: merge(self.images, other.images),
+            audio_seconds: merge(self.audio_seconds, other.audio_seconds),
         }
     }
 }

@@ -3,12 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::allowance::Pricing;
+use super::pieces::{self, Pieces};
 use super::{Allowance, Applicant, SaidBy, Served, TurnId, habits};
 use crate::config::ReservationMode;
 use crate::dialect::{Dialect, Endpoint, splice};
 use crate::gateway::Gateway;
 use crate::ids::{ModelName, RequestId};
 use crate::meter::count::{Extent, Tokenizer, upper_bound_input};
+use crate::money::Money;
 use crate::plan::Measure;
 use crate::price::InputKinds;
 use crate::quota::{Bound, Demand, Quota, ReserveError};
@@ -132,6 +134,8 @@ struct Need<'a> {
     earlier: u64,
     kinds: InputKinds,
     choices: u64,
+    /// What may be billed by the piece, at the endpoints that know such a thing.
+    pieces: Option<Pieces>,
     /// The most output tokens of one choice, and who says so.
     output_max: u64,
     said_by: SaidBy,
@@ -150,10 +154,16 @@ impl<'a> Need<'a> {
         cap: Option<u64>,
     ) -> Need<'a> {
         let name = served.model.as_ref().map_or("", ModelName::as_str);
-        // What has no usage takes no tokens, however long its body is (a file, a recording).
-        let extent = match applicant.endpoint.is_metered() {
-            true => Extent::knowing(applicant.body, &applicant.ask.long_strings),
-            false => Extent::default(),
+        let (endpoint, body) = (applicant.endpoint, applicant.body);
+        let long_strings = &applicant.ask.long_strings;
+        let choices = applicant.ask.choices.max(1);
+        let (extent, pieces) = match endpoint.is_metered() {
+            true => (Extent::knowing(body, long_strings), None),
+            false if endpoint.may_report() => (
+                pieces::extent(endpoint, body, long_strings),
+                Some(Pieces::most(endpoint, body, choices)),
+            ),
+            false => (Extent::default(), None),
         };
         let (most, asked_by) = served.output_max(applicant);
         let (output_max, said_by) = match cap {
@@ -178,7 +188,8 @@ impl<'a> Need<'a> {
             },
             extent,
             earlier: earlier_tokens(gateway, applicant),
-            choices: applicant.ask.choices.max(1),
+            choices,
+            pieces,
             output_max,
             said_by,
             adaptive,
@@ -194,6 +205,16 @@ impl<'a> Need<'a> {
 
     fn demand(&self, input_tokens: u64, output: u64) -> Demand {
         let output_tokens = output.saturating_mul(self.choices);
+        if let Some(pieces) = self.pieces {
+            // Files say little of their tokens: the bound is many times what most need, and a limit on tokens would refuse
+            // what fits into it well.
+            let row = self.served.row();
+            let cost = self.served.cost(input_tokens, output_tokens, self.kinds);
+            return Demand {
+                cost: cost + row.map_or(Money::ZERO, |row| pieces.cost(row)),
+                ..Demand::default()
+            };
+        }
         Demand {
             cost: self.served.cost(input_tokens, output_tokens, self.kinds),
             input_tokens,
@@ -217,6 +238,9 @@ impl<'a> Need<'a> {
     }
 
     fn counted_input(&self) -> u64 {
+        if self.pieces.is_some() {
+            return self.input_max();
+        }
         let Applicant { endpoint, body, .. } = self.applicant;
         upper_bound_input(endpoint, self.tokenizer(), self.name, body).saturating_add(self.earlier)
     }

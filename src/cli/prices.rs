@@ -197,7 +197,8 @@ fn prices_table(listed: &Listed) -> String {
             Class::Request => "a request",
             Class::Image => "an image",
             Class::Second => "a second",
-            Class::WebSearch => "a search",
+            Class::WebSearch | Class::FileSearch => "a search",
+            Class::CodeInterpreter => "a run",
             _ => "a million tokens",
         };
         let mut cells = vec![format!("{name}, {unit}")];

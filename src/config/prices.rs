@@ -205,6 +205,8 @@ fn rates(table: &Table<'_>) -> Rates {
         image: each("image"),
         second: each("second"),
         web_search: each("web_search"),
+        file_search: each("file_search"),
+        code_interpreter: each("code_interpreter"),
     }
 }
 
@@ -289,7 +291,7 @@ fn is_plain(name: &str, also: &[u8]) -> bool {
 }
 
 /// The keys that [`rates`] reads.
-const CLASSES: [&str; 14] = [
+const CLASSES: [&str; 16] = [
     "input",
     "cache_read_input",
     "cache_write_input",
@@ -304,6 +306,8 @@ const CLASSES: [&str; 14] = [
     "image",
     "second",
     "web_search",
+    "file_search",
+    "code_interpreter",
 ];
 
 /// tiktoken's encodings.

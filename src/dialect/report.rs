@@ -3,6 +3,7 @@
 //! A [`Report`] takes an answer event by event, or whole, and looks for what providers are known to write where; it goes
 //! by names, not by who the upstream is, since a compatible server may answer in several habits at once.
 
+mod calls;
 mod events;
 mod figures;
 mod found;
@@ -16,6 +17,7 @@ mod shapes;
 use std::borrow::Cow;
 use std::ops::Range;
 
+pub use calls::Calls;
 pub use output::{ChoiceText, OutputText, ToolText};
 pub use reading::{End, Reading, ServedPart};
 
@@ -46,8 +48,11 @@ pub struct Report {
     created_at: Option<i64>,
     served_model: Option<ModelName>,
     response_id: Option<Box<str>>,
-    web_searches: u64,
-    other_calls: bool,
+    calls: Calls,
+    /// The answer is images and nothing else.
+    makes_images: bool,
+    /// How many they are.
+    images: u64,
     failed: Option<String>,
     /// What is needed to end the stream early, where that may come.
     stop: Option<LengthStop>,
@@ -83,8 +88,9 @@ impl Report {
             created_at: None,
             served_model: None,
             response_id: None,
-            web_searches: 0,
-            other_calls: false,
+            calls: Calls::default(),
+            makes_images: matches!(endpoint, Endpoint::Other(name) if name.starts_with("images.")),
+            images: 0,
             failed: None,
             stop: None,
         }
@@ -158,11 +164,13 @@ impl Report {
 
     /// What the answer said.
     pub fn finish(mut self, end: End) -> Reading {
+        let beside =
+            self.calls.shells > 0 || (self.calls.images > 0 && !self.reported.names_image_tool());
         let service_tier = self.reported.served_tier();
         let absurd = self.reported.was_absurd();
         let (usage, parts) = self
             .reported
-            .usage(self.habit, self.served_model.as_ref(), self.web_searches)
+            .usage(self.habit, self.served_model.as_ref(), &self.calls)
             .unzip();
         let usage_final = usage.is_some()
             && !self.outgrown
@@ -178,8 +186,9 @@ impl Report {
             background: self.background,
             created_at: self.created_at,
             output: self.collector.output,
-            web_search_calls: self.web_searches,
-            other_billed_calls: self.other_calls,
+            calls: self.calls,
+            billed_beside: beside,
+            images: self.images,
             failed: self.failed,
             absurd,
             skipped_events: 0,

@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn usage(&mut self) -> Option<Usage> {
         let mask = self.number()?;
-        let mut counts = [0; 11];
+        let mut counts = [0; Usage::CLASSES];
         for (at, count) in counts.iter_mut().enumerate() {
             if mask & (1 << at) != 0 {
                 *count = self.number()?;

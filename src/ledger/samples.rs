@@ -100,7 +100,7 @@ pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
         proptest::option::of("[^\\p{Cc}]{0,40}"),
     );
     let figures = (
-        proptest::array::uniform11(proptest::prop_oneof![
+        proptest::array::uniform15(proptest::prop_oneof![
             3 => Just(0_u64),
             2 => 0_u64..1_000_000_000,
         ]),

@@ -196,6 +196,14 @@ impl Run<'_> {
             asked: None,
             usage: entry.usage,
         };
+        // Nothing is known of what it used: only a fee by the request is a price of it.
+        if entry.usage_source == UsageSource::Estimated && entry.usage.is_zero() {
+            let row = self.prices.price(part.model, entry.started_at);
+            if !row.is_some_and(|(_, row)| row.costs_without_usage()) {
+                self.done.unpriced += u64::from(was_unpriced);
+                return;
+            }
+        }
         let tier = entry.service_tier.as_deref();
         let priced = price_parts(self.prices, &[part], tier, entry.started_at);
         // A price that is gone is no price of zero, and a cost beyond all bounds no cost: both stay as booked.

@@ -9,6 +9,9 @@ use crate::dialect::Endpoint;
 pub enum Charge {
     /// By the usage of its answer.
     Metered,
+    /// By what its answer reports (tokens, seconds) or is (images); where it tells nothing, by the request or not at all, as
+    /// the model's price says.
+    Reported,
     /// Not: it fetches a response that was made before. One that was made in the background reports its usage only then, and
     /// is billed by it, once.
     Fetched,
@@ -29,6 +32,7 @@ impl Charge {
             Endpoint::Other(name) if *method != Method::POST || is_about_another(name) => {
                 Charge::Free
             }
+            Endpoint::Other(_) if endpoint.may_report() => Charge::Reported,
             Endpoint::Other(_) => Charge::Unknown,
             _ => Charge::Metered,
         }
@@ -69,7 +73,10 @@ mod tests {
             (Method::POST, "/v1/responses/input_tokens", Charge::Free),
             (Method::POST, "/v1/responses/compact", Charge::Metered),
             (Method::POST, "/v1/messages/count_tokens", Charge::Free),
-            (Method::POST, "/v1/audio/transcriptions", Charge::Unknown),
+            (Method::POST, "/v1/audio/transcriptions", Charge::Reported),
+            (Method::POST, "/v1/images/generations", Charge::Reported),
+            (Method::POST, "/v1/rerank", Charge::Reported),
+            (Method::POST, "/v1/files", Charge::Unknown),
             (Method::GET, "/v1/files", Charge::Free),
         ] {
             let endpoint = Endpoint::of_request(&method, path).unwrap();

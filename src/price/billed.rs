@@ -75,7 +75,7 @@ mod tests {
             reasoning_output_tokens: 400,
             audio_output_tokens: 20,
             image_output_tokens: 5,
-            web_search_requests: 1,
+            ..Usage::default()
         });
         let expected = Billed {
             cache_read: 300,
@@ -130,7 +130,7 @@ mod tests {
                 reasoning_output_tokens: counts[7],
                 audio_output_tokens: counts[8],
                 image_output_tokens: counts[9],
-                web_search_requests: 0,
+                ..Usage::default()
             };
             let billed = Billed::of(&usage);
             let input = billed.cache_read + billed.cache_write_1h + billed.cache_write

@@ -27,11 +27,13 @@ pub enum Class {
     Image,
     Second,
     WebSearch,
+    FileSearch,
+    CodeInterpreter,
 }
 
 impl Class {
     /// All classes, in the order in which `prices.toml` lists them.
-    pub const ALL: [Class; 14] = [
+    pub const ALL: [Class; 16] = [
         Class::Input,
         Class::CacheReadInput,
         Class::CacheWriteInput,
@@ -46,6 +48,8 @@ impl Class {
         Class::Image,
         Class::Second,
         Class::WebSearch,
+        Class::FileSearch,
+        Class::CodeInterpreter,
     ];
 
     /// The key in `prices.toml`.
@@ -65,6 +69,8 @@ impl Class {
             Class::Image => "image",
             Class::Second => "second",
             Class::WebSearch => "web_search",
+            Class::FileSearch => "file_search",
+            Class::CodeInterpreter => "code_interpreter",
         }
     }
 
@@ -72,7 +78,12 @@ impl Class {
     pub fn is_per_million(self) -> bool {
         !matches!(
             self,
-            Class::Request | Class::Image | Class::Second | Class::WebSearch
+            Class::Request
+                | Class::Image
+                | Class::Second
+                | Class::WebSearch
+                | Class::FileSearch
+                | Class::CodeInterpreter
         )
     }
 

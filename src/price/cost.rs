@@ -27,7 +27,7 @@ pub struct CostByClass {
     pub reasoning_output: Money,
     /// Audio and image output.
     pub media_output: Money,
-    /// By the request or by the call of a search.
+    /// By the request, the call of a tool, the image, the second.
     pub other: Money,
 }
 
@@ -102,8 +102,11 @@ pub struct Cost {
     /// What the same tokens would have cost at the standard tier without any cache: the saving is the difference.
     pub undiscounted: Money,
     /// Whether something was used for which the row has no price at all, so that the cost is too low: tokens of a row
-    /// that prices neither them nor the request, or searches of a row without `web_search`.
+    /// that prices neither them nor the request, searches of a row without `web_search`, images of one without `image`.
     pub incomplete: bool,
+    /// Whether a code interpreter ran that the row has no price for. OpenAI bills its container, by time and size, which no
+    /// answer tells.
+    pub billed_beside: bool,
 }
 
 /// Why a usage cannot be priced exactly.
@@ -125,6 +128,17 @@ impl PriceRow {
     /// [`CostError::Overflow`] when a product leaves 128 bits: impossible for usages below [`crate::tokens::ABSURD_TOKENS`].
     pub fn cost(&self, usage: &Usage, service_tier: Option<&str>) -> Result<Cost, CostError> {
         self.cost_of(usage, service_tier, 1)
+    }
+
+    /// Whether a request that tells nothing of what it used has a cost all the same: a fee by the request, or none at all
+    /// for anything.
+    pub fn costs_without_usage(&self) -> bool {
+        let mut known = self
+            .rates
+            .classes()
+            .into_iter()
+            .filter_map(|(_, price)| price);
+        self.rates.request.is_some() || known.all(|price| price == Money::ZERO)
     }
 
     /// The cost, with so many fees by the request.
@@ -169,6 +183,7 @@ impl PriceRow {
             by_class,
             undiscounted,
             incomplete: rates.leaves_out(usage),
+            billed_beside: usage.code_interpreter_requests > 0 && rates.code_interpreter.is_none(),
         })
     }
 }
@@ -208,6 +223,8 @@ impl Rates {
             image: self.image.or(other.image),
             second: self.second.or(other.second),
             web_search: self.web_search.or(other.web_search),
+            file_search: self.file_search.or(other.file_search),
+            code_interpreter: self.code_interpreter.or(other.code_interpreter),
         }
     }
 
@@ -236,6 +253,10 @@ impl Rates {
             other: sum([
                 (self.request, requests),
                 (self.web_search, usage.web_search_requests),
+                (self.file_search, usage.file_search_requests),
+                (self.code_interpreter, usage.code_interpreter_requests),
+                (self.image, usage.images),
+                (self.second, usage.audio_seconds),
             ])?,
         })
     }
@@ -245,8 +266,16 @@ impl Rates {
     fn leaves_out(&self, usage: &Usage) -> bool {
         let by_the_piece = self.request.or(self.image).or(self.second).is_some();
         let tokens_are_priced = self.input.or(self.output).is_some() || by_the_piece;
+        let pieces = [
+            (usage.web_search_requests, self.web_search),
+            (usage.file_search_requests, self.file_search),
+            (usage.images, self.image.or(self.request)),
+            (usage.audio_seconds, self.second.or(self.request)),
+        ];
         (usage.total_tokens() > 0 && !tokens_are_priced)
-            || (usage.web_search_requests > 0 && self.web_search.is_none())
+            || pieces
+                .iter()
+                .any(|(count, price)| *count > 0 && price.is_none())
     }
 }
 

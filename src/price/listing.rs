@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Above, PriceTable, PricedModel, Rates};
 
 /// One model's price on a day. Prices are decimal strings: US dollars per 1,000,000 tokens, or dollars apiece for
-/// `request`, `image`, `second` and `web_search`.
+/// `request`, `image`, `second` and the calls of tools (`web_search`, …).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
     /// The entry's name.

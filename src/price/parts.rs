@@ -57,6 +57,7 @@ pub fn price_parts(
         priced.cost.by_class += cost.by_class;
         priced.cost.undiscounted += cost.undiscounted;
         priced.cost.incomplete |= cost.incomplete;
+        priced.cost.billed_beside |= cost.billed_beside;
         let by = PricedBy {
             model: std::sync::Arc::clone(&entry.model),
             from: row.from,

@@ -253,25 +253,63 @@ async fn searches_that_have_no_price_make_an_answer_unpriced_though_its_tokens_h
     assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
 }
 
+/// A response that called these tools, of 1,000 and 500 tokens.
+fn response_with(calls: &str) -> String {
+    format!(
+        r#"{{"id":"resp_1","object":"response","status":"completed","model":"gpt-4o","output":[{calls}],"usage":{{"input_tokens":1000,"output_tokens":500,"total_tokens":1500}}}}"#
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_in_files_is_billed_beside_the_tokens_and_the_entry_says_so() {
-    let upstream = Upstream::start(|_| {
-        let answer = r#"{"id":"resp_1","object":"response","status":"completed","model":"gpt-4o","output":[{"type":"file_search_call","id":"fs_1","status":"completed"}],"usage":{"input_tokens":1000,"output_tokens":500,"total_tokens":1500}}"#;
-        Reply::json(200, answer.to_owned())
-    })
-    .await;
+async fn searches_in_files_are_billed_by_the_call() {
+    let calls = r#"{"type":"file_search_call","id":"fs_1","status":"completed"},{"type":"file_search_call","id":"fs_2","status":"completed"}"#;
+    let upstream = Upstream::start(move |_| Reply::json(200, response_with(calls))).await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;
     let body = r#"{"model":"gpt-4o","input":"What do we know of weirs?"}"#;
     let answer = gateway.client().post("/v1/responses", body).await;
+    let entry = gateway.ledger_of(1).await.remove(0);
+    // $2.50 and $10 a million, and $2.50 a thousand searches.
+    assert_eq!(entry["cost_usd"], "0.0125", "{entry}");
+    assert_eq!(answer.header("x-weir-cost-usd"), Some("0.0125"));
+    assert_eq!(entry["usage"]["file_search_requests"], 2);
+    assert_eq!(entry["reason"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_interpreter_is_billed_beside_the_tokens_and_the_entry_says_so() {
+    let call = r#"{"type":"code_interpreter_call","id":"ci_1","status":"completed","container_id":"cntr_1"}"#;
+    let upstream = Upstream::start(move |_| Reply::json(200, response_with(call))).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o","input":"How high is the weir?"}"#;
+    let answer = gateway.client().post("/v1/responses", body).await;
     assert_eq!(answer.header("x-weir-cost-usd"), None, "it is not all");
     let entry = gateway.ledger_of(1).await.remove(0);
-    // $2.50 and $10 a million.
     assert_eq!(entry["cost_usd"], "0.0075", "{entry}");
+    assert_eq!(entry["usage"]["code_interpreter_requests"], 1);
     assert_eq!(
         entry["reason"],
-        "calls of file_search, code_interpreter or image_generation are billed beside this cost"
+        "calls of code_interpreter, image_generation or a hosted shell are billed beside this cost"
     );
     assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_made_beside_a_response_are_priced_by_their_own_model() {
+    let answer = response_with(r#"{"type":"image_generation_call","id":"ig_1"}"#).replacen(
+        '{',
+        r#"{"tools":[{"type":"image_generation","model":"gpt-image-1"}],"tool_usage":{"image_gen":{"input_tokens":50,"input_tokens_details":{"image_tokens":40,"text_tokens":10},"output_tokens":1056,"total_tokens":1106}},"#,
+        1,
+    );
+    let upstream = Upstream::start(move |_| Reply::json(200, answer.clone())).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = r#"{"model":"gpt-4o","input":"Draw a weir."}"#;
+    gateway.client().post("/v1/responses", body).await;
+    let entry = gateway.ledger_of(1).await.remove(0);
+    // $0.0075 of text, and of gpt-image-1: 10 x $5, 40 x $10, 1,056 x $40 a million.
+    assert_eq!(entry["cost_usd"], "0.05019", "{entry}");
+    let priced_by = entry["priced_by"].as_array().unwrap();
+    assert_eq!(priced_by[1]["model"], "gpt-image-1");
+    assert_eq!(entry["reason"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

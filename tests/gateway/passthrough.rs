@@ -1,6 +1,6 @@
 //! Bytes pass untouched but for what a rule asks.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{ACME, CHAT, Gateway, Reply, Upstream, chat_answer, chat_chunks, config};
 
@@ -187,17 +187,102 @@ async fn a_rename_changes_the_model_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_path_is_passed_through_and_counted_as_unpriced() {
-    let upstream = Upstream::start(|_| Reply::json(200, "{\"text\":\"hi\"}")).await;
+    let upstream = Upstream::start(|_| Reply::json(200, "{\"id\":\"file-1\"}")).await;
     let gateway = Gateway::start(&config(&upstream, ACME)).await;
-    let answer = gateway
-        .client()
-        .post("/v1/audio/transcriptions", "{\"model\":\"whisper-1\"}")
-        .await;
-    assert_eq!(answer.text(), "{\"text\":\"hi\"}");
+    let answer = gateway.client().post("/v1/files", "{}").await;
+    assert_eq!(answer.text(), "{\"id\":\"file-1\"}");
     let entry = &gateway.ledger_of(1).await[0];
-    assert_eq!(entry["endpoint"], "audio.transcriptions");
+    assert_eq!(entry["endpoint"], "files");
     assert_eq!(entry["priced_by"], Value::Null);
     assert_eq!(gateway.metric("weir_unpriced_requests_total").await, 1.0);
+}
+
+/// What an answer to one path costs, by its entry: the cost, the model that it was priced by, and the source of its usage.
+async fn booked(path: &str, model: &str, answer: &str) -> (String, Value, String) {
+    let answer = answer.to_owned();
+    let upstream = Upstream::start(move |_| Reply::json(200, answer.clone())).await;
+    let gateway = Gateway::start(&config(&upstream, ACME)).await;
+    let body = json!({ "model": model }).to_string();
+    assert_eq!(gateway.client().post(path, body).await.status, 200);
+    let entry = gateway.ledger_of(1).await.remove(0);
+    let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+    (
+        text("cost_usd"),
+        entry["priced_by"]["model"].clone(),
+        text("usage_source"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sound_and_images_are_priced_by_what_their_answers_report() {
+    let transcriptions = "/v1/audio/transcriptions";
+    let images = "/v1/images/generations";
+    let cases = [
+        // $0.006 a minute.
+        (
+            transcriptions,
+            "whisper-1",
+            r#"{"text":"hi","usage":{"type":"duration","seconds":90}}"#,
+            ("0.009", json!("whisper-1"), "reported"),
+        ),
+        // $2.50 and $10 a million.
+        (
+            transcriptions,
+            "gpt-4o-transcribe",
+            r#"{"text":"hi","usage":{"type":"tokens","input_tokens":1000,"input_token_details":{"text_tokens":0,"audio_tokens":1000},"output_tokens":100,"total_tokens":1100}}"#,
+            ("0.0035", json!("gpt-4o-transcribe"), "reported"),
+        ),
+        // $5 of text, $10 of images, $40 a million of what is made.
+        (
+            images,
+            "gpt-image-1",
+            r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1056,"total_tokens":1106}}"#,
+            ("0.04269", json!("gpt-image-1"), "reported"),
+        ),
+        // It tells nothing of what it used: no price, whatever the model's.
+        (
+            transcriptions,
+            "whisper-1",
+            r#"{"text":"hi"}"#,
+            ("0.00", Value::Null, "estimated"),
+        ),
+        // OpenAI's is free.
+        (
+            "/v1/moderations",
+            "omni-moderation-latest",
+            r#"{"id":"modr-1","results":[]}"#,
+            ("0.00", json!("omni-moderation-latest"), "estimated"),
+        ),
+    ];
+    for (path, model, answer, (cost, priced_by, source)) in cases {
+        let expected = (cost.to_owned(), priced_by, source.to_owned());
+        assert_eq!(booked(path, model, answer).await, expected, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_cost_their_price_each_and_a_budget_holds_for_them() {
+    let answer = r#"{"created":1,"data":[{"url":"https://a"},{"url":"https://b"}]}"#;
+    let upstream = Upstream::start(move |_| Reply::json(200, answer)).await;
+    let limit = "[[accounts.limits]]\non = \"cost\"\nmax = \"0.20\"\nper = \"month\"\n";
+    let prices = "[prices]\nfiles = [\"painter.toml\"]\n";
+    let mut gateway = Gateway::prepare(&[], &config(&upstream, &format!("{prices}{ACME}{limit}")));
+    let painter = "[[models]]\nmodel = \"painter\"\n[[models.prices]]\nfrom = 2024-01-01\nimage = \"0.04\"\nsource = \"a test\"\n";
+    std::fs::write(gateway.directory().join("painter.toml"), painter).unwrap();
+    gateway.restart().await;
+    let ask = async |images: u64| {
+        let body = json!({ "model": "painter", "prompt": "A weir.", "n": images }).to_string();
+        gateway.client().post("/v1/images/generations", body).await
+    };
+    assert_eq!(ask(6).await.status, 429, "six could cost 0.24");
+    assert_eq!(ask(2).await.status, 200);
+    assert_eq!(ask(4).await.status, 429, "0.12 is left");
+    assert_eq!(ask(2).await.status, 200);
+    let entries = gateway.ledger_of(4).await;
+    let paid = entries.iter().find(|entry| entry["status"] == 200).unwrap();
+    assert_eq!(paid["cost_usd"], "0.08", "{paid}");
+    assert_eq!(paid["usage"]["images"], 2);
+    assert_eq!(paid["usage_source"], "counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
-//! A form with parts (RFC 7578), in which images and sound are uploaded: only the model that it names is read.
+//! A form with parts (RFC 7578), in which images and sound are uploaded: only the model that it names, and
+//! how many answers it asks for (`n`), is read.
 
 use memchr::memmem;
 
+use super::found::CHOICES_MAX;
 use super::{Ask, AskError, text_model};
 
 /// RFC 2046, 5.1.1.
@@ -20,9 +22,12 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<Option<Ask>, AskError> {
     if models.next().is_some() {
         return Err(AskError::twice("model"));
     }
+    let choices = parts(body, &boundary)
+        .filter(|(name, _)| name == b"n")
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.trim().parse().ok());
     Ok(Some(Ask {
         model,
-        choices: 1,
+        choices: choices.fold(1, u64::max).min(CHOICES_MAX),
         ..Ask::default()
     }))
 }

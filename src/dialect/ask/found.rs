@@ -60,7 +60,7 @@ const MEMBERS_MAX: usize = 4096;
 const OUTPUT_TOKENS_MAX: u64 = crate::tokens::ABSURD_TOKENS;
 
 /// OpenAI allows 128 answers, vLLM more; beyond this it is a mistake or an attack.
-const CHOICES_MAX: u64 = 10_000;
+pub(super) const CHOICES_MAX: u64 = 10_000;
 
 /// As much of a response's id as an answer's reading keeps.
 const ID_BYTES_MAX: usize = crate::dialect::report::ID_BYTES_MAX;
@@ -151,6 +151,7 @@ impl<'a> Found<'a> {
             model: model.as_ref().map(|(name, _)| name.clone()),
             model_span: model.map(|(_, span)| span),
             stream: self.flag(Member::Stream, "stream").unwrap_or(false),
+            choices: self.choices(Member::Choices, "n").unwrap_or(1),
             ..self.beside()
         }
     }

@@ -1,7 +1,8 @@
 //! What OpenAI's Responses and Anthropic's Messages say in events of many types, and in one whole answer.
 
 use super::super::json::each_element;
-use super::found::{BilledCall, Found, billed_call, is_search_result};
+use super::calls::Calls;
+use super::found::Found;
 use super::{Place, Report};
 
 impl Report {
@@ -29,12 +30,16 @@ impl Report {
                         .response_item_added(index(found.output_index), item);
                 }
             }
-            "response.output_item.done" => match found.item.and_then(billed_call) {
-                Some(BilledCall::WebSearch) => self.web_searches += 1,
-                Some(BilledCall::Other) => self.other_calls = true,
-                None => {}
-            },
-            "message_stop" => self.complete = true,
+            "response.output_item.done" => {
+                if let Some(item) = found.item {
+                    self.calls.take_item(item);
+                }
+            }
+            "message_stop" | "transcript.text.done" | "speech.audio.done" => self.complete = true,
+            "image_generation.completed" | "image_edit.completed" => {
+                self.complete = true;
+                self.images += 1;
+            }
             "message_delta" => {
                 self.settled |= found
                     .report
@@ -42,7 +47,9 @@ impl Report {
                     .is_some_and(|(figures, _)| figures.has_output());
             }
             "content_block_start" | "content_block_delta" => {
-                self.web_searches += u64::from(found.content_block.is_some_and(is_search_result));
+                if let Some(block) = found.content_block {
+                    self.calls.take_block(block);
+                }
                 if let Some(block) = found.content_block.or(found.delta) {
                     self.collector.block(index(found.index), block);
                 }
@@ -67,6 +74,9 @@ impl Report {
                 index += 1;
             });
         }
+        if let Some(data) = found.data.filter(|_| self.makes_images) {
+            each_element(data, |_| self.images += 1);
+        }
         if found.status == Some("\"failed\"") && self.failed.is_none() {
             self.failed = Some("the response failed".to_owned());
         }
@@ -86,21 +96,20 @@ impl Report {
                 .is_some_and(|(figures, _)| figures.is_report()),
             _ => false,
         };
+        if let (Some(tool_usage), Some(tools)) = (found.tool_usage, found.tools) {
+            self.reported.take_image_tool(tool_usage, tools);
+        }
         let Some(output) = found.output else { return };
         let collect = self.collector.output.is_empty();
-        let mut searches = 0;
+        let mut calls = Calls::default();
         let mut index = 0;
         each_element(output, |item| {
-            match billed_call(item) {
-                Some(BilledCall::WebSearch) => searches += 1,
-                Some(BilledCall::Other) => self.other_calls = true,
-                None => {}
-            }
+            calls.take_item(item);
             if collect {
                 self.collector.response_item(index, item);
             }
             index += 1;
         });
-        self.web_searches = self.web_searches.max(searches);
+        self.calls = self.calls.max(calls);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Figures {
     audio_output: Option<u64>,
     image_output: Option<u64>,
     web_searches: Option<u64>,
+    /// Of a transcription that is billed by its length.
+    seconds: Option<u64>,
     /// Whether any of them is [`REFUSED`]: then there is no usage to be made of them.
     absurd: bool,
 }
@@ -113,6 +115,7 @@ impl Figures {
             "reasoning_tokens" => &mut self.reasoning_at_top,
             "citation_tokens" => &mut self.citations,
             "num_search_queries" => &mut self.web_searches,
+            "seconds" => &mut self.seconds,
             "thoughtsTokenCount" => &mut self.thoughts,
             "toolUsePromptTokenCount" => &mut self.tool_input,
             "prompt_tokens_details"
@@ -214,7 +217,8 @@ impl Figures {
     /// Whether there is a report at all; a report of zeros is one.
     pub(super) fn is_report(&self) -> bool {
         let input = self.prompt.or(self.input);
-        input.or(self.output).or(self.total).is_some()
+        let tokens = input.or(self.output).or(self.total);
+        tokens.or(self.seconds).is_some()
     }
 
     /// Whether the output is reported.
@@ -282,6 +286,7 @@ impl Figures {
             audio_output: of(self.audio_output, later.audio_output),
             image_output: of(self.image_output, later.image_output),
             web_searches: of(self.web_searches, later.web_searches),
+            seconds: of(self.seconds, later.seconds),
             absurd: false,
         }
     }
@@ -362,6 +367,8 @@ impl Figures {
             audio_output_tokens: given(self.audio_output).min(totals.output),
             image_output_tokens: given(self.image_output).min(totals.output),
             web_search_requests: given(self.web_searches),
+            audio_seconds: given(self.seconds),
+            ..Usage::default()
         }
     }
 

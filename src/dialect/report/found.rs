@@ -29,6 +29,10 @@ pub(super) struct Found<'a> {
     pub(super) response: Option<&'a str>,
     pub(super) message: Option<&'a str>,
     pub(super) output: Option<&'a str>,
+    pub(super) tools: Option<&'a str>,
+    pub(super) tool_usage: Option<&'a str>,
+    /// The images of an answer that is nothing else.
+    pub(super) data: Option<&'a str>,
     pub(super) output_index: Option<&'a str>,
     pub(super) item: Option<&'a str>,
     pub(super) delta: Option<&'a str>,
@@ -70,6 +74,9 @@ impl<'a> Found<'a> {
             "response" => &mut self.response,
             "message" => &mut self.message,
             "output" => &mut self.output,
+            "tools" => &mut self.tools,
+            "tool_usage" => &mut self.tool_usage,
+            "data" => &mut self.data,
             "output_index" => &mut self.output_index,
             "item" => &mut self.item,
             "delta" => &mut self.delta,
@@ -116,54 +123,6 @@ impl<'a> Found<'a> {
             null_usage: (usage == "null").then(span).flatten(),
         }
     }
-}
-
-/// What Anthropic's search brought: a list. A search that failed has an error in its place, and is not billed.
-pub(super) fn is_search_result(block: &str) -> bool {
-    let (mut is_result, mut is_list) = (false, false);
-    each_member(block, |name, value| match &*name {
-        "type" => is_result = value == "\"web_search_tool_result\"",
-        "content" => is_list = value.starts_with('['),
-        _ => {}
-    });
-    is_result && is_list
-}
-
-/// A call of one of the provider's own tools that is billed beside the tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BilledCall {
-    /// A web search.
-    WebSearch,
-    /// What is billed in ways that are not read here: a search in files by the call, an interpreter by its container's time, an
-    /// image by its own tokens.
-    Other,
-}
-
-/// The billed call that an item of OpenAI's output is. Of the web search only a search is, not a look at a page already found
-/// (the actions `open_page`, `find`, `find_in_page`).
-pub(super) fn billed_call(item: &str) -> Option<BilledCall> {
-    let mut call = None;
-    let mut is_search = true;
-    each_member(item, |name, value| match &*name {
-        "type" => {
-            call = match value {
-                "\"web_search_call\"" => Some(BilledCall::WebSearch),
-                "\"file_search_call\""
-                | "\"code_interpreter_call\""
-                | "\"image_generation_call\"" => Some(BilledCall::Other),
-                _ => None,
-            };
-        }
-        "action" => {
-            each_member(value, |name, value| {
-                if name == "type" {
-                    is_search = value == "\"search\"";
-                }
-            });
-        }
-        _ => {}
-    });
-    call.filter(|call| *call == BilledCall::Other || is_search)
 }
 
 /// Whether an SDK would raise: `null`, `false`, `0`, `""`, `[]` and `{}` are no error.

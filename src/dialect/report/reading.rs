@@ -1,6 +1,6 @@
 //! What a meter has read when an answer is over.
 
-use super::OutputText;
+use super::{Calls, OutputText};
 use crate::ids::ModelName;
 use crate::tokens::Usage;
 
@@ -38,11 +38,13 @@ pub struct Reading {
     pub created_at: Option<i64>,
     /// The text of the answer, for counting when nothing was reported.
     pub output: OutputText,
-    /// Web searches seen in the answer's output, for when no usage was reported.
-    pub web_search_calls: u64,
-    /// The answer's output has calls that are billed beside its usage (OpenAI's `file_search_call`,
-    /// `code_interpreter_call`, `image_generation_call`).
-    pub other_billed_calls: bool,
+    /// Calls of the provider's own tools, for when no usage was reported.
+    pub calls: Calls,
+    /// The answer called tools whose bill is nowhere in it: images whose tokens it does not tell (OpenAI's
+    /// `image_generation_call`), commands in a container of the provider's (`shell_call`).
+    pub billed_beside: bool,
+    /// How many images an answer has that is nothing else (`images.generations`).
+    pub images: u64,
     /// An error that the upstream reported inside a 200: its message, cut.
     pub failed: Option<String>,
     /// A reported figure was negative or beyond [`crate::tokens::ABSURD_TOKENS`], and refused. Where no later report had a sane

@@ -1,9 +1,9 @@
 //! What the usage objects of one answer have said so far: its figures, and the tier, mode and region that they are priced by.
 
-use super::super::json::{each_element, text};
+use super::super::json::{each_element, each_member, text};
 use super::super::{canonical_tier, priced_region};
 use super::figures::{Beside, Figures, Habit};
-use super::{ServedPart, short};
+use super::{Calls, ServedPart, short};
 use crate::ids::ModelName;
 use crate::price::tier_in_region;
 use crate::tokens::Usage;
@@ -17,6 +17,8 @@ pub(super) struct Reported {
     /// An absurd figure was reported, now or before.
     absurd: bool,
     service_tier: Option<Box<str>>,
+    /// What the images of a response took that is billed by a model of their own, and that model.
+    image_tool: Option<(ModelName, Figures)>,
     /// Anthropic's fast mode.
     fast: bool,
     /// The one region in which Anthropic kept the request.
@@ -39,6 +41,7 @@ impl Reported {
             iterations: Ok(Vec::new()),
             absurd: false,
             service_tier: None,
+            image_tool: None,
             fast: false,
             region: None,
         }
@@ -89,6 +92,38 @@ impl Reported {
         }
     }
 
+    /// Takes a response's `tool_usage`: `{"image_gen":{"input_tokens":…}}`. The model that made the images stands in `tools`,
+    /// where the response repeats how it was asked.
+    pub(super) fn take_image_tool(&mut self, tool_usage: &str, tools: &str) {
+        let mut figures = None;
+        each_member(tool_usage, |name, value| {
+            if name == "image_gen" {
+                figures = Some(Figures::read(value).0);
+            }
+        });
+        let Some(figures) = figures.filter(|figures| figures.is_report() && !figures.is_absurd())
+        else {
+            return;
+        };
+        each_element(tools, |tool| {
+            let (mut makes_images, mut model) = (false, None);
+            each_member(tool, |name, value| match &*name {
+                "type" => makes_images = value == "\"image_generation\"",
+                "model" => model = text(value).filter(|model| !model.is_empty()),
+                _ => {}
+            });
+            if let Some(model) = model.filter(|_| makes_images) {
+                self.image_tool = Some((ModelName::new(&model), figures.clone()));
+            }
+        });
+    }
+
+    /// Whether the tokens of a response's images are reported.
+    pub(super) fn names_image_tool(&self) -> bool {
+        let figures = self.image_tool.as_ref().map(|(_, figures)| figures);
+        figures.is_some_and(|figures| !figures.usage(Habit::Chat).is_zero())
+    }
+
     /// Takes a `service_tier`, a raw JSON value.
     pub(super) fn tier(&mut self, raw: Option<&str>) {
         let Some(tier) = raw.and_then(text).filter(|tier| !tier.is_empty()) else {
@@ -117,13 +152,13 @@ impl Reported {
         }
     }
 
-    /// The usage and its parts: the answer's own report, and the iterations that it may leave out. `None` when nothing was
+    /// The usage and its parts: the answer's own report, the iterations that it may leave out, and the images made beside it. `None` when nothing was
     /// reported, or something absurd that no later report has put right.
     pub(super) fn usage(
         self,
         habit: Habit,
         served_model: Option<&ModelName>,
-        web_searches: u64,
+        calls: &Calls,
     ) -> Option<(Usage, Vec<ServedPart>)> {
         let figures = self.figures.filter(|figures| !figures.is_absurd())?;
         let iterations = self.iterations.ok()?;
@@ -143,10 +178,20 @@ impl Reported {
             add(model.or_else(|| served_model.cloned()), usage);
         }
         let mut all = total.zip(&sum, u64::max);
-        all.web_search_requests = all.web_search_requests.max(web_searches);
+        calls.add_to(&mut all);
         let rest = all.zip(&sum, u64::saturating_sub);
         if !rest.is_zero() || all.is_zero() {
             add(served_model.cloned(), rest);
+        }
+        if let Some((model, figures)) = self.image_tool {
+            let usage = figures.usage(Habit::Chat);
+            if !usage.is_zero() {
+                all += usage;
+                parts.push(ServedPart {
+                    model: Some(model),
+                    usage,
+                });
+            }
         }
         Some((all, parts))
     }

@@ -7,7 +7,7 @@ use super::super::json::rfc3339;
 use crate::ids::AccountId;
 
 /// The columns of the CSV export, in order. New ones are only ever added at the end.
-pub const COLUMNS: [&str; 45] = [
+pub const COLUMNS: [&str; 49] = [
     "id",
     "started_at",
     "ended_at",
@@ -53,7 +53,14 @@ pub const COLUMNS: [&str; 45] = [
     "end_user",
     "tags",
     "corrects",
+    "file_search_requests",
+    "code_interpreter_requests",
+    "images",
+    "audio_seconds",
 ];
+
+/// So many counts of the usage stand together; those that came later stand at the end.
+const COUNTS_AT_FIRST: usize = 11;
 
 /// The cells of an entry's row. Absent facts are empty; `ancestors` are joined by `/`, `priced_by` is
 /// `model@from` (several joined by a space), `tags` are a JSON object.
@@ -81,7 +88,9 @@ pub(super) fn row(entry: &Entry) -> Vec<String> {
         optional(entry.reason.as_ref()),
         entry.streamed.to_string(),
     ];
-    cells.extend(entry.usage.counts().map(|count| count.to_string()));
+    let counts = entry.usage.counts().map(|count| count.to_string());
+    let (first, later) = counts.split_at(COUNTS_AT_FIRST);
+    cells.extend_from_slice(first);
     cells.push(entry.usage_source.as_str().to_owned());
     cells.push(entry.cost_usd().to_string());
     cells.extend(entry.cost.amounts().map(|amount| amount.to_string()));
@@ -100,6 +109,7 @@ pub(super) fn row(entry: &Entry) -> Vec<String> {
         super::super::json::tags_to_text(&entry.tags).unwrap_or_default(),
         optional(entry.corrects),
     ]);
+    cells.extend_from_slice(later);
     cells
 }
 

@@ -1,7 +1,7 @@
 //! Entries in and out of their table.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use deadpool_postgres::Object;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -25,23 +25,81 @@ use crate::tokens::{Usage, UsageSource};
 /// How many rows of a scan are fetched at once.
 const CHUNK: i32 = 2_000;
 
-/// The table's columns with the types of their arrays, in order.
-const INSERT: &str = "INSERT INTO entries SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], \
-    $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::integer[], \
-    $14::smallint[], $15::text[], $16::boolean[], $17::smallint[], \
-    $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], \
-    $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], \
-    $29::numeric[], $30::numeric[], $31::numeric[], $32::numeric[], $33::numeric[], $34::numeric[], $35::numeric[], \
-    $36::numeric[], $37::numeric[], \
-    $38::text[], $39::bigint[], $40::bigint[], $41::smallint[], $42::text[], $43::text[], $44::uuid[]) \
-    ON CONFLICT DO NOTHING RETURNING id";
+/// The columns with their types, in the order in which they are sent and read: the usage in that of [`Usage::counts`], the
+/// cost in that of [`CostByClass::amounts`].
+const COLUMNS: [(&str, &str); 48] = [
+    ("id", "uuid"),
+    ("started_at", "bigint"),
+    ("ended_at", "bigint"),
+    ("lineage", "text"),
+    ("account", "text"),
+    ("key", "text"),
+    ("plan", "text"),
+    ("endpoint", "text"),
+    ("model", "text"),
+    ("served_model", "text"),
+    ("upstream", "text"),
+    ("service_tier", "text"),
+    ("status", "integer"),
+    ("outcome", "smallint"),
+    ("reason", "text"),
+    ("streamed", "boolean"),
+    ("usage_source", "smallint"),
+    ("input_tokens", "bigint"),
+    ("cache_read_input_tokens", "bigint"),
+    ("cache_write_input_tokens", "bigint"),
+    ("cache_write_1h_input_tokens", "bigint"),
+    ("audio_input_tokens", "bigint"),
+    ("image_input_tokens", "bigint"),
+    ("output_tokens", "bigint"),
+    ("reasoning_output_tokens", "bigint"),
+    ("audio_output_tokens", "bigint"),
+    ("image_output_tokens", "bigint"),
+    ("web_search_requests", "bigint"),
+    ("file_search_requests", "bigint"),
+    ("code_interpreter_requests", "bigint"),
+    ("images", "bigint"),
+    ("audio_seconds", "bigint"),
+    ("cost_input", "numeric"),
+    ("cost_cache_read_input", "numeric"),
+    ("cost_cache_write_input", "numeric"),
+    ("cost_media_input", "numeric"),
+    ("cost_output", "numeric"),
+    ("cost_reasoning_output", "numeric"),
+    ("cost_media_output", "numeric"),
+    ("cost_other", "numeric"),
+    ("undiscounted", "numeric"),
+    ("priced_by", "text"),
+    ("first_token_ms", "bigint"),
+    ("duration_ms", "bigint"),
+    ("retries", "smallint"),
+    ("end_user", "text"),
+    ("tags", "text"),
+    ("corrects", "uuid"),
+];
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let arrays: Vec<String> = (1..)
+        .zip(COLUMNS)
+        .map(|(number, (_, kind))| format!("${number}::{kind}[]"))
+        .collect();
+    format!(
+        "INSERT INTO entries ({}) SELECT * FROM unnest({}) ON CONFLICT DO NOTHING RETURNING id",
+        names(),
+        arrays.join(", "),
+    )
+});
+
+fn names() -> String {
+    COLUMNS.map(|(name, _)| name).join(", ")
+}
 
 /// Inserts what is new, with its rollups; how many were new.
 pub(super) async fn insert(
     connection: &mut Object,
     entries: &[Entry],
 ) -> Result<usize, StoreError> {
-    let statement = connection.prepare_cached(INSERT).await.map_err(failed)?;
+    let statement = connection.prepare_cached(&INSERT).await.map_err(failed)?;
     let transaction = begin(connection).await?;
     // In the order of ids, each once.
     let mut batch: Vec<&Entry> = entries.iter().collect();
@@ -73,7 +131,7 @@ pub(super) async fn insert(
 
 type Column = Box<dyn ToSql + Sync + Send>;
 
-/// The entries column by column, in the table's order.
+/// The entries column by column, in the order of [`COLUMNS`].
 fn columns(entries: &[&Entry]) -> Vec<Column> {
     let mut columns: Vec<Column> = vec![
         column(entries, |entry| Id(entry.id)),
@@ -225,7 +283,10 @@ impl Query {
             false => format!("WHERE {}", clauses.join(" AND ")),
         };
         Query {
-            sql: format!("SELECT * FROM entries {clauses} ORDER BY started_at {order}, id {order}"),
+            sql: format!(
+                "SELECT {} FROM entries {clauses} ORDER BY started_at {order}, id {order}",
+                names()
+            ),
             values,
         }
     }
@@ -334,7 +395,7 @@ impl<'r> Cells<'r> {
     }
 
     pub(super) fn usage(&mut self) -> Result<Usage, StoreError> {
-        let mut counts = [0; 11];
+        let mut counts = [0; Usage::CLASSES];
         for count in &mut counts {
             *count = self.get::<i64>()?.unsigned_abs();
         }

@@ -21,8 +21,8 @@ use crate::ledger::store::{Grain, RollupRow, StoreError, TimeRange, input_band};
 /// How many rows are fetched at once.
 const CHUNK: i32 = 5_000;
 
-/// The columns of sums, in the order of the tables.
-const SUMS: [&str; 30] = [
+/// The columns of sums, in the order in which they are sent and read.
+const SUMS: [&str; 34] = [
     "requests",
     "unpriced_requests",
     "completed",
@@ -42,6 +42,10 @@ const SUMS: [&str; 30] = [
     "audio_output_tokens",
     "image_output_tokens",
     "web_search_requests",
+    "file_search_requests",
+    "code_interpreter_requests",
+    "images",
+    "audio_seconds",
     "cost_input",
     "cost_cache_read_input",
     "cost_cache_write_input",
@@ -55,7 +59,7 @@ const SUMS: [&str; 30] = [
     "failed_cost",
 ];
 /// How many of these are counts; the rest is money.
-const COUNTS: usize = 19;
+const COUNTS: usize = 23;
 
 /// The texts of a key between its time and its band, by grain, as columns.
 const HOUR_NAMES: [&str; 7] = [

@@ -7,9 +7,10 @@ use super::connections::failed;
 use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_ledger.sql"),
     include_str!("migrations/0002_plan_events.sql"),
+    include_str!("migrations/0003_pieces.sql"),
 ];
 
 /// What gateways that migrate at once, or make partitions at once, wait for: "weir" in ASCII.

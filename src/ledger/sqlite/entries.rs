@@ -1,6 +1,6 @@
 //! Entries in and out of their table.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
@@ -23,11 +23,64 @@ use crate::tokens::{Usage, UsageSource};
 /// How many entries one statement of a scan reads: between two of them the log can be copied and begun anew.
 const CHUNK: usize = 2_000;
 
-const INSERT: &str = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-    ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, \
-    ?39, ?40, ?41, ?42, ?43, ?44) ON CONFLICT DO NOTHING";
+/// The columns, in the order in which they are bound and read: the usage in that of [`Usage::counts`], the cost in that of
+/// [`CostByClass::amounts`].
+const COLUMNS: [&str; 48] = [
+    "started_at",
+    "id",
+    "ended_at",
+    "lineage",
+    "account",
+    "key",
+    "plan",
+    "endpoint",
+    "model",
+    "served_model",
+    "upstream",
+    "service_tier",
+    "status",
+    "outcome",
+    "reason",
+    "streamed",
+    "usage_source",
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "cache_write_1h_input_tokens",
+    "audio_input_tokens",
+    "image_input_tokens",
+    "output_tokens",
+    "reasoning_output_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
+    "web_search_requests",
+    "file_search_requests",
+    "code_interpreter_requests",
+    "images",
+    "audio_seconds",
+    "cost_input",
+    "cost_cache_read_input",
+    "cost_cache_write_input",
+    "cost_media_input",
+    "cost_output",
+    "cost_reasoning_output",
+    "cost_media_output",
+    "cost_other",
+    "undiscounted",
+    "priced_by",
+    "first_token_ms",
+    "duration_ms",
+    "retries",
+    "end_user",
+    "tags",
+    "corrects",
+];
 
-const COLUMNS: usize = 44;
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let places = vec!["?"; COLUMNS.len()].join(", ");
+    let columns = COLUMNS.join(", ");
+    format!("INSERT INTO entries ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING")
+});
 
 /// How many entries are inserted before others have their turn on the core, about 20 microseconds' worth.
 const TURN: usize = 8;
@@ -51,9 +104,9 @@ pub(super) fn insert(
     entries: &[Entry],
     pace: Pace,
 ) -> Result<usize, StoreError> {
-    let mut statement = transaction.prepare_cached(INSERT).map_err(failed)?;
+    let mut statement = transaction.prepare_cached(&INSERT).map_err(failed)?;
     // Made anew with each statement: what is bound is forgotten when it goes back to the connection's cache.
-    let mut bound = [Bound::Other; COLUMNS];
+    let mut bound = [Bound::Other; COLUMNS.len()];
     let mut hours: HashMap<HourKey, Sums> = HashMap::default();
     let mut new = 0;
     let began = Instant::now();
@@ -134,11 +187,11 @@ impl Numbered {
         }
     }
 
-    /// Binds the columns in the table's order.
+    /// Binds the columns, in the order of [`COLUMNS`].
     fn insert(
         &self,
         statement: &mut rusqlite::CachedStatement<'_>,
-        bound: &mut [Bound; COLUMNS],
+        bound: &mut [Bound; COLUMNS.len()],
         entry: &Entry,
     ) -> rusqlite::Result<usize> {
         let mut columns = Columns {
@@ -341,7 +394,8 @@ impl Query {
             false => format!("WHERE {}", clauses.join(" AND ")),
         };
         let sql = format!(
-            "SELECT * FROM entries {filter} ORDER BY started_at {order}, id {order} LIMIT {CHUNK}"
+            "SELECT {columns} FROM entries {filter} ORDER BY started_at {order}, id {order} LIMIT {CHUNK}",
+            columns = COLUMNS.join(", "),
         );
         (sql, values)
     }
@@ -459,7 +513,7 @@ impl Cells<'_, '_> {
     }
 
     fn usage(&mut self) -> Result<Usage, StoreError> {
-        let mut counts = [0; 11];
+        let mut counts = [0; Usage::CLASSES];
         for count in &mut counts {
             *count = self.get::<i64>()?.unsigned_abs();
         }

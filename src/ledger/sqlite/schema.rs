@@ -6,9 +6,10 @@ use super::failed;
 use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_ledger.sql"),
     include_str!("migrations/0002_plan_events.sql"),
+    include_str!("migrations/0003_pieces.sql"),
 ];
 
 /// Brings the schema up to date. A process that dies in it leaves the version before; two that start together wait for

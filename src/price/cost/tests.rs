@@ -171,6 +171,51 @@ fn the_threshold_counts_cached_input_too() {
 }
 
 #[test]
+fn what_is_billed_by_the_piece_costs_its_price_or_is_told_to_have_none() {
+    let pieces = Usage {
+        file_search_requests: 2,
+        images: 3,
+        audio_seconds: 61,
+        ..Usage::default()
+    };
+    let row = row_of(Rates {
+        file_search: Some(usd("0.0025")),
+        image: Some(usd("0.04")),
+        second: Some(usd("0.0001")),
+        ..Rates::default()
+    });
+    let cost = row.cost(&pieces, None).unwrap();
+    assert_eq!(cost.by_class.other, usd("0.1311"));
+    assert!(!cost.incomplete);
+    assert!(plain("1", "2").cost(&pieces, None).unwrap().incomplete);
+}
+
+#[test]
+fn a_code_interpreter_without_a_price_is_billed_beside_the_cost() {
+    let usage = Usage {
+        input_tokens: 1_000_000,
+        code_interpreter_requests: 2,
+        ..Usage::default()
+    };
+    let mut row = plain("1", "2");
+    let cost = row.cost(&usage, None).unwrap();
+    assert!(cost.billed_beside && !cost.incomplete);
+    row.rates.code_interpreter = Some(usd("0.005"));
+    let cost = row.cost(&usage, None).unwrap();
+    assert!(!cost.billed_beside);
+    assert_eq!(cost.by_class.total(), usd("1.01"));
+}
+
+#[test]
+fn nothing_reported_has_a_cost_where_it_is_asked_by_the_request_or_is_free() {
+    assert!(!plain("1", "2").costs_without_usage());
+    assert!(plain("0", "0").costs_without_usage());
+    let mut by_the_request = plain("1", "2");
+    by_the_request.rates.request = Some(usd("0.002"));
+    assert!(by_the_request.costs_without_usage());
+}
+
+#[test]
 fn of_several_thresholds_the_highest_that_is_exceeded_counts() {
     let mut row = plain("1.20", "6");
     let tier = |input_tokens, input: &str| Above {
@@ -284,7 +329,7 @@ fn price() -> impl Strategy<Value = Option<Money>> {
 }
 
 fn any_rates() -> impl Strategy<Value = Rates> {
-    proptest::collection::vec(price(), 12).prop_map(|prices| Rates {
+    proptest::collection::vec(price(), 16).prop_map(|prices| Rates {
         input: prices[0],
         cache_read_input: prices[1],
         cache_write_input: prices[2],
@@ -297,7 +342,10 @@ fn any_rates() -> impl Strategy<Value = Rates> {
         image_output: prices[9],
         request: prices[10],
         web_search: prices[11],
-        ..Rates::default()
+        file_search: prices[12],
+        code_interpreter: prices[13],
+        image: prices[14],
+        second: prices[15],
     })
 }
 
@@ -310,7 +358,7 @@ fn row_of(rates: Rates) -> PriceRow {
 
 /// Usages whose parts fit into their totals.
 fn any_usage() -> impl Strategy<Value = Usage> {
-    proptest::array::uniform11(0_u64..1_000_000).prop_map(|counts| Usage {
+    proptest::array::uniform15(0_u64..1_000_000).prop_map(|counts| Usage {
         cache_read_input_tokens: counts[0],
         cache_write_1h_input_tokens: counts[1],
         cache_write_input_tokens: counts[1] + counts[2],
@@ -322,6 +370,10 @@ fn any_usage() -> impl Strategy<Value = Usage> {
         image_output_tokens: counts[8],
         output_tokens: counts[6..10].iter().sum(),
         web_search_requests: counts[10] % 100,
+        file_search_requests: counts[11] % 100,
+        code_interpreter_requests: counts[12] % 100,
+        images: counts[13] % 100,
+        audio_seconds: counts[14] % 10_000,
     })
 }
 
@@ -358,6 +410,10 @@ fn bill_in_picos(rates: &Rates, usage: &Usage) -> i128 {
         + difference(rates.image_output, output, usage.image_output_tokens)
         + picos(rates.request)
         + picos(rates.web_search) * i128::from(usage.web_search_requests)
+        + picos(rates.file_search) * i128::from(usage.file_search_requests)
+        + picos(rates.code_interpreter) * i128::from(usage.code_interpreter_requests)
+        + picos(rates.image) * i128::from(usage.images)
+        + picos(rates.second) * i128::from(usage.audio_seconds)
 }
 
 proptest! {
@@ -388,20 +444,8 @@ proptest! {
     }
 
     #[test]
-    fn no_usage_makes_it_panic(counts in proptest::array::uniform11(any::<u64>()), rates in any_rates()) {
-        let usage = Usage {
-            input_tokens: counts[0],
-            cache_read_input_tokens: counts[1],
-            cache_write_input_tokens: counts[2],
-            cache_write_1h_input_tokens: counts[3],
-            audio_input_tokens: counts[4],
-            image_input_tokens: counts[5],
-            output_tokens: counts[6],
-            reasoning_output_tokens: counts[7],
-            audio_output_tokens: counts[8],
-            image_output_tokens: counts[9],
-            web_search_requests: counts[10],
-        };
+    fn no_usage_makes_it_panic(counts in proptest::array::uniform15(any::<u64>()), rates in any_rates()) {
+        let usage = Usage::from_counts(counts);
         prop_assert!(row_of(rates).cost(&usage, Some("batch")).is_ok());
     }
 }

@@ -186,7 +186,7 @@ fn searches_of_a_stream_that_broke_off_are_counted() {
         block(r#"{"type":"web_search_tool_result_error","error_code":"max_uses_exceeded"}"#);
     let events = [START, &found, &failed];
     let reading = stream(Endpoint::Messages, &events, End::Aborted);
-    assert_eq!(reading.web_search_calls, 1);
+    assert_eq!(reading.calls.web_searches, 1);
 }
 
 #[test]

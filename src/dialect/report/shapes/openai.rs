@@ -54,28 +54,116 @@ fn responses_report_in_their_own_words() {
     assert!(reading.failed.is_none() && !reading.queued && reading.usage_final);
 }
 
-#[test]
-fn calls_of_tools_that_no_usage_reports_are_told_of() {
+/// What a response says that called this once, whole and in a stream that broke off.
+fn called(item: &str) -> [Reading; 2] {
     let usage = r#""usage":{"input_tokens":9,"output_tokens":5,"total_tokens":14}"#;
-    for (kind, billed) in [
-        ("file_search_call", true),
-        ("code_interpreter_call", true),
-        ("image_generation_call", true),
-        ("web_search_call", false),
-        ("function_call", false),
-        ("message", false),
+    let whole = format!(r#"{{"status":"completed","output":[{item}],{usage}}}"#);
+    let done = format!(r#"{{"type":"response.output_item.done","item":{item}}}"#);
+    [
+        json(Endpoint::Responses, &whole),
+        stream(Endpoint::Responses, &[&done], End::Aborted),
+    ]
+}
+
+#[test]
+fn calls_of_tools_are_counted() {
+    let one = |kind: &str| format!(r#"{{"type":"{kind}","action":{{"type":"search"}}}}"#);
+    for (kind, calls) in [
+        (
+            "web_search_call",
+            Calls {
+                web_searches: 1,
+                ..Calls::default()
+            },
+        ),
+        (
+            "file_search_call",
+            Calls {
+                file_searches: 1,
+                ..Calls::default()
+            },
+        ),
+        (
+            "code_interpreter_call",
+            Calls {
+                code_interpreters: 1,
+                ..Calls::default()
+            },
+        ),
+        ("function_call", Calls::default()),
+        ("message", Calls::default()),
     ] {
-        let item = format!(r#"{{"type":"{kind}","action":{{"type":"open_page"}}}}"#);
-        let whole = format!(r#"{{"status":"completed","output":[{item}],{usage}}}"#);
-        assert_eq!(
-            json(Endpoint::Responses, &whole).other_billed_calls,
-            billed,
-            "{kind}"
-        );
-        let done = format!(r#"{{"type":"response.output_item.done","item":{item}}}"#);
-        let broken_off = stream(Endpoint::Responses, &[&done], End::Aborted);
-        assert_eq!(broken_off.other_billed_calls, billed, "{kind}");
+        for reading in called(&one(kind)) {
+            assert_eq!(reading.calls, calls, "{kind}");
+            assert!(!reading.billed_beside, "{kind}");
+        }
     }
+    let [whole, _] = called(&one("file_search_call"));
+    is(whole.usage.unwrap(), 9, 5, &[("file_search_requests", 1)]);
+}
+
+#[test]
+fn calls_of_tools_whose_bill_is_nowhere_in_the_answer_are_told_of() {
+    let shell =
+        |kind: &str| format!(r#"{{"type":"shell_call","environment":{{"type":"{kind}"}}}}"#);
+    for (item, beside) in [
+        (r#"{"type":"image_generation_call"}"#.to_owned(), true),
+        (shell("container_reference"), true),
+        (shell("local"), false),
+        (r#"{"type":"local_shell_call"}"#.to_owned(), false),
+    ] {
+        for reading in called(&item) {
+            assert_eq!(reading.billed_beside, beside, "{item}");
+        }
+    }
+}
+
+#[test]
+fn images_made_beside_a_response_are_a_part_by_their_own_model() {
+    let body = |image_gen: &str| {
+        format!(
+            r#"{{"status":"completed","model":"gpt-5","output":[{{"type":"image_generation_call"}}],
+            "tools":[{{"type":"web_search"}},{{"type":"image_generation","model":"gpt-image-1"}}],
+            "tool_usage":{{"image_gen":{image_gen},"web_search":{{"num_requests":0}}}},
+            "usage":{{"input_tokens":9,"output_tokens":5,"total_tokens":14}}}}"#
+        )
+    };
+    let reading = json(
+        Endpoint::Responses,
+        &body(
+            r#"{"input_tokens":50,"input_tokens_details":{"image_tokens":40,"text_tokens":10},"output_tokens":1056,
+                "output_tokens_details":{"image_tokens":1056,"text_tokens":0},"total_tokens":1106}"#,
+        ),
+    );
+    let parts: Vec<_> = reading
+        .parts
+        .iter()
+        .map(|part| {
+            let usage = part.usage;
+            let model = part.model.as_ref().map(|model| model.as_str().to_owned());
+            (model.unwrap(), usage.input_tokens, usage.output_tokens)
+        })
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            ("gpt-5".to_owned(), 9, 5),
+            ("gpt-image-1".to_owned(), 50, 1056)
+        ]
+    );
+    is(
+        reading.usage.unwrap(),
+        59,
+        1061,
+        &[("image_input_tokens", 40), ("image_output_tokens", 1056)],
+    );
+    assert!(!reading.billed_beside);
+    let zero = json(
+        Endpoint::Responses,
+        &body(r#"{"input_tokens":0,"output_tokens":0,"total_tokens":0}"#),
+    );
+    assert_eq!(zero.parts.len(), 1);
+    assert!(zero.billed_beside, "an image was made, and not reported");
 }
 
 #[test]
@@ -187,17 +275,39 @@ fn legacy_completions_and_embeddings_report_alike() {
 }
 
 #[test]
-fn images_and_transcripts_report_tokens_or_seconds() {
-    let image = r#"{"created":1,"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}}"#;
+fn images_report_tokens_or_are_counted() {
     let endpoint = || Endpoint::Other("images.generations".into());
-    is(
-        json(endpoint(), image).usage.unwrap(),
-        50,
-        50,
-        &[("image_input_tokens", 40)],
-    );
-    let seconds = r#"{"text":"hi","usage":{"type":"duration","seconds":4}}"#;
-    assert_eq!(json(endpoint(), seconds).usage, None);
+    let image = r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}}"#;
+    let tokens = json(endpoint(), image).usage.unwrap();
+    is(tokens, 50, 50, &[("image_input_tokens", 40)]);
+    let silent = r#"{"created":1,"data":[{"url":"https://a"},{"url":"https://b"}]}"#;
+    let reading = json(endpoint(), silent);
+    assert_eq!((reading.usage, reading.images), (None, 2));
+    let embeddings = json(Endpoint::Embeddings, silent);
+    assert_eq!(embeddings.images, 0, "other lists are no images");
+    let partial = r#"{"type":"image_generation.partial_image","partial_image_index":0}"#;
+    let whole = r#"{"type":"image_generation.completed","usage":{"input_tokens":7,"output_tokens":9,"total_tokens":16}}"#;
+    let reading = stream(endpoint(), &[partial, whole], End::Complete);
+    is(reading.usage.unwrap(), 7, 9, &[]);
+    assert!(reading.usage_final);
+}
+
+#[test]
+fn transcripts_report_tokens_or_seconds() {
+    let endpoint = || Endpoint::Other("audio.transcriptions".into());
+    for (seconds, heard) in [("4", 4), ("4.0", 4), ("12.6", 13)] {
+        let body = format!(r#"{{"text":"hi","usage":{{"type":"duration","seconds":{seconds}}}}}"#);
+        let reading = json(endpoint(), &body);
+        is(reading.usage.unwrap(), 0, 0, &[("audio_seconds", heard)]);
+        assert!(reading.usage_final);
+    }
+    let done = r#"{"type":"transcript.text.done","text":"hi","usage":{"type":"tokens","input_tokens":14,
+        "input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":45,"total_tokens":59}}"#;
+    let reading = stream(endpoint(), &[done], End::Complete);
+    is(reading.usage.unwrap(), 14, 45, &[(AUDIO, 14)]);
+    let absurd = r#"{"text":"hi","usage":{"type":"duration","seconds":-4}}"#;
+    let reading = json(endpoint(), absurd);
+    assert!(reading.usage.is_none() && reading.absurd);
 }
 
 #[test]
