@@ -24,6 +24,8 @@ pub struct Watch {
     hangup: Signal,
     /// Each file as it was when it was last read.
     loaded: Vec<(PathBuf, Stamp)>,
+    /// The files that held something when the configuration in force was read.
+    filled: Vec<PathBuf>,
 }
 
 /// What tells one state of a file from another: device, inode, size, and the times of its last changes in nanoseconds.
@@ -37,10 +39,12 @@ impl Watch {
     /// When the handler for SIGHUP cannot be installed.
     pub fn new(path: Option<&Path>, config: &Config) -> io::Result<Watch> {
         let files = files(path, config);
+        let loaded = stamps(files);
         Ok(Watch {
             path: path.map(Path::to_owned),
             hangup: signal(SignalKind::hangup())?,
-            loaded: stamps(files),
+            filled: filled(&loaded),
+            loaded,
         })
     }
 
@@ -73,11 +77,29 @@ impl Watch {
                 continue;
             }
             self.loaded = before;
+            if let Some(emptied) = self.emptied() {
+                return Err(ConfigErrors::of_file(
+                    &emptied.to_string_lossy(),
+                    EMPTIED.into(),
+                ));
+            }
             if let Ok(config) = &loaded {
                 self.add_files(files(self.path.as_deref(), config));
+                self.filled = filled(&self.loaded);
             }
             return loaded;
         }
+    }
+
+    /// A file that held something, and is empty. That is a configuration too, one without keys or prices: to take it would
+    /// refuse every client, or hold nobody to a budget, because a disk was full or a writer died.
+    fn emptied(&self) -> Option<&Path> {
+        let mut known = self
+            .loaded
+            .iter()
+            .filter(|(path, _)| self.filled.contains(path));
+        let (path, _) = known.find(|(_, stamp)| stamp.is_some_and(|(_, _, size, ..)| size == 0))?;
+        Some(path)
     }
 
     /// Waits for SIGHUP, or for a change of the files.
@@ -118,6 +140,14 @@ fn files(path: Option<&Path>, config: &Config) -> Vec<PathBuf> {
     files.sort();
     files.dedup();
     files
+}
+
+/// The files that hold something.
+fn filled(files: &[(PathBuf, Stamp)]) -> Vec<PathBuf> {
+    let filled = files
+        .iter()
+        .filter(|(_, stamp)| stamp.is_some_and(|(_, _, size, ..)| size > 0));
+    filled.map(|(path, _)| path.clone()).collect()
 }
 
 /// Reads, with the files' stamps from before, and whether they were the same afterwards: else what was read may be a part of one
@@ -180,6 +210,9 @@ fn stamp(path: &Path) -> Stamp {
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The pause before the next look at files that have just changed.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// What is said of a file that held something.
+const EMPTIED: &str = "is empty, expected what it held or something else in its place; to empty it, leave a comment in it";
 
 /// A file that never rests is read after so many looks all the same.
 const LOOKS_MAX: u32 = 10;
@@ -272,6 +305,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_is_emptied_does_not_take_what_it_held_out_of_force() {
+        let mut watched = Watched::start();
+        let is_told = |reload: &Result<Config, ConfigErrors>| {
+            let errors = reload.as_ref().err();
+            errors.is_some_and(|errors| errors.to_string().contains("weir.toml: is empty"))
+        };
+        watched.write("weir.toml", "");
+        watched.reload(is_told).await.unwrap_err();
+        // Nor does a hangup, however often it comes.
+        hang_up();
+        watched.reload(is_told).await.unwrap_err();
+        watched.write("weir.toml", "# nothing, and that is meant\n");
+        watched.reload(Result::is_ok).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_file_that_the_configuration_names_is_watched_too() {
         let mut watched = Watched::start();
         watched.write("prices.toml", "[[models]]\n");
@@ -306,12 +355,16 @@ mod tests {
     #[tokio::test]
     async fn a_hangup_reloads_without_a_change() {
         let mut watched = Watched::start();
+        hang_up();
+        assert!(watched.reload(Result::is_ok).await.is_ok());
+    }
+
+    fn hang_up() {
         let process = std::process::id().to_string();
         let sent = std::process::Command::new("sh")
             .args(["-c", "kill -HUP \"$0\"", &process])
             .status()
             .unwrap();
         assert!(sent.success());
-        assert!(watched.reload(Result::is_ok).await.is_ok());
     }
 }
