@@ -204,9 +204,11 @@ impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();
         let unit = PICOS_PER_USD.unsigned_abs();
-        let whole = magnitude / unit;
-        // Below 10^12, where 64 bits make it an instruction.
-        let mut rest = u64::try_from(magnitude % unit).unwrap_or(0);
+        // Nearly all amounts fit in 64 bits, where a division is one instruction.
+        let (whole, mut rest) = match (u64::try_from(magnitude), unit as u64) {
+            (Ok(magnitude), unit) => (u128::from(magnitude / unit), magnitude % unit),
+            (Err(_), _) => (magnitude / unit, (magnitude % unit) as u64),
+        };
         // The fraction without its trailing zeros, but for two decimals at least.
         let mut decimals = DECIMALS;
         while decimals > 2 && rest % 10 == 0 {

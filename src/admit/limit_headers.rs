@@ -1,5 +1,7 @@
 //! What a client is told of its limits with each answer.
 
+use std::cmp::Ordering;
+
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
@@ -50,7 +52,7 @@ impl LimitHeaders {
         };
         let tightest = |fits: fn(Measure) -> bool| {
             let of_kind = bounds.iter().filter(|bound| fits(bound.rule.counter.on()));
-            of_kind.min_by_key(|bound| share_left(bound))
+            of_kind.min_by(|one, other| has_less(one, other))
         };
         let [
             limit_requests,
@@ -128,17 +130,20 @@ fn is_tokens(on: Measure) -> bool {
     )
 }
 
-/// What is left in parts per million of the limit.
-fn share_left(bound: &Bound) -> i128 {
-    bound
-        .remaining()
-        .saturating_mul(1_000_000)
-        .checked_div(bound.rule.max.units())
-        .unwrap_or(0)
+/// Which of two limits has the smaller share left: the two fractions, each times both limits.
+fn has_less(one: &Bound, other: &Bound) -> Ordering {
+    let of = |part: &Bound, whole: &Bound| {
+        let whole = whole.rule.max.units().max(1);
+        part.remaining().saturating_mul(whole)
+    };
+    of(one, other).cmp(&of(other, one))
 }
 
+/// A number in memory of just its size: one that `http` makes takes two pieces of it.
 fn count(units: i128) -> HeaderValue {
-    HeaderValue::from(u64::try_from(units).unwrap_or(u64::MAX))
+    let units = u64::try_from(units).unwrap_or(u64::MAX);
+    let text = itoa::Buffer::new().format(units).to_owned();
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from(units))
 }
 
 fn push(headers: &mut Vec<(HeaderName, HeaderValue)>, name: &HeaderName, text: String) {

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
-    self, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING,
+    self, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, TE, TRAILER,
+    TRANSFER_ENCODING,
 };
 use http::{Method, Request, StatusCode, Uri, Version, response};
 use hyper::ext::ReasonPhrase;
@@ -203,7 +203,7 @@ pub(super) fn write(head: &response::Parts, sent: Sent, asked: &Asked, reusable:
         Sent::Length(length) => put(
             &mut out,
             "content-length",
-            HeaderValue::from(length).as_bytes(),
+            itoa::Buffer::new().format(length).as_bytes(),
         ),
         Sent::Chunks => put(&mut out, "transfer-encoding", b"chunked"),
         Sent::Nothing | Sent::UntilClose => {}

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
@@ -36,7 +36,7 @@ pub fn write(method: &Method, path: &PathAndQuery, headers: &HeaderMap, body_len
     // A request without a body says so where one would be expected (RFC 9110, 8.6).
     if body_len > 0 || matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         head.put_slice(b"content-length: ");
-        head.put_slice(HeaderValue::from(body_len).as_bytes());
+        head.put_slice(itoa::Buffer::new().format(body_len).as_bytes());
         head.put_slice(b"\r\n");
     }
     head.put_slice(b"\r\n");
@@ -147,6 +147,7 @@ fn framing(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::HeaderValue;
 
     fn head(text: &str) -> Result<Head, HeadError> {
         let head = read(&Bytes::copy_from_slice(text.as_bytes()), &Method::POST)?;
