@@ -405,8 +405,11 @@ async fn pass(
         strip_usage,
         caps: MeterCaps::default(),
     });
+    // Sound that is made goes out as it comes.
+    let tells_cost =
+        is_metered || (exchange.question.endpoint.may_report() && is_json(&head.headers));
     // An answer without a body (to a HEAD, 204, 304) has ended: nobody asks for its end.
-    let collects = (!event_stream && is_metered) || body.is_end_stream();
+    let collects = (!event_stream && tells_cost) || body.is_end_stream();
     let may_be_cut = exchange.allowance.is_some() && head.status.is_success();
     if may_be_cut {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -425,6 +428,11 @@ async fn pass(
     }
     let response = Response::from_parts(head, AnswerBody::passing(passing));
     (response, settled)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }
 
 /// Whether an answer is an event stream: it says so, or a stream is due and it says nothing better. (Some servers call

@@ -275,7 +275,9 @@ async fn images_cost_their_price_each_and_a_budget_holds_for_them() {
         gateway.client().post("/v1/images/generations", body).await
     };
     assert_eq!(ask(6).await.status, 429, "six could cost 0.24");
-    assert_eq!(ask(2).await.status, 200);
+    let two = ask(2).await;
+    assert_eq!(two.status, 200);
+    assert_eq!(two.header("x-weir-cost-usd"), Some("0.08"));
     assert_eq!(ask(4).await.status, 429, "0.12 is left");
     assert_eq!(ask(2).await.status, 200);
     let entries = gateway.ledger_of(4).await;
