@@ -227,9 +227,11 @@ impl Served {
         let model = rename.clone().or_else(|| applicant.ask.model.clone());
         let name = model.as_ref().map_or("", ModelName::as_str);
         let price = snapshot.prices.held(name, now);
-        let has_price =
-            applicant.endpoint.is_metered() || (applicant.endpoint.may_report() && model.is_some());
-        if price.is_none() && snapshot.rejects_unpriced() && has_price {
+        // Whoever checks texts need not say by what.
+        let may_do_without = model.is_none() && applicant.endpoint.as_str() == "moderations";
+        let is_priced =
+            applicant.endpoint.is_metered() || (applicant.endpoint.may_report() && !may_do_without);
+        if price.is_none() && snapshot.rejects_unpriced() && is_priced {
             return Err(Refusal::new(
                 Code::UnpricedModel,
                 format!("The model `{name}` has no price, and models without one are not served."),

@@ -131,7 +131,7 @@ impl Endpoint {
     /// Whether a maximum of the output can be sent along, where there is output. Without one a request holds all that the
     /// model can put out.
     pub fn takes_maximum(&self) -> bool {
-        *self != Endpoint::CompactResponse
+        *self != Endpoint::CompactResponse && !self.may_report()
     }
 }
 

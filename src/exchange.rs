@@ -266,6 +266,14 @@ impl Exchange {
         if let Some(note) = measured.note {
             entry.reason = Some(note.into());
         }
+        // An answer that names no model is what the upstream was asked for: after a rename or a downgrade not what the client
+        // asked for.
+        if entry.served_model.is_none() && measured.source != UsageSource::None {
+            let renamed = self.question.model.as_ref();
+            entry.served_model = renamed
+                .filter(|model| Some(*model) != entry.model.as_ref())
+                .cloned();
+        }
         // What such a path costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
         if measured.source == UsageSource::None || self.question.charge == Charge::Unknown {
             return;
@@ -273,10 +281,8 @@ impl Exchange {
         let asked = self.question.model.as_ref().map(ModelName::as_str);
         if measured.source == UsageSource::Estimated && measured.usage.is_zero() {
             let model = entry.served_model.as_ref().map(ModelName::as_str);
-            let row = self
-                .snapshot
-                .prices
-                .price(model.or(asked).unwrap_or(""), entry.started_at);
+            let row_of = |model: &str| self.snapshot.prices.price(model, entry.started_at);
+            let row = model.and_then(row_of).or_else(|| row_of(asked?));
             if !row.is_some_and(|(_, row)| row.costs_without_usage()) {
                 return;
             }
@@ -291,7 +297,7 @@ impl Exchange {
                     .map(ModelName::as_str)
                     .or(asked)
                     .unwrap_or(""),
-                asked,
+                asked: asked.filter(|_| !part.by_tool),
                 usage: part.usage,
             })
             .collect();

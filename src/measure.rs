@@ -1,6 +1,7 @@
 //! What an answer used: as reported, else counted, else estimated.
 
 mod charge;
+mod estimate;
 
 use bytes::Bytes;
 
@@ -58,7 +59,11 @@ impl Measured {
     fn one(usage: Usage, model: Option<ModelName>, source: UsageSource) -> Measured {
         Measured {
             usage,
-            parts: vec![ServedPart { model, usage }],
+            parts: vec![ServedPart {
+                model,
+                usage,
+                by_tool: false,
+            }],
             source,
             note: None,
             billed_beside: false,
@@ -83,10 +88,15 @@ pub fn without_counting(
     if question.charge == Charge::Free {
         return Ok(Measured::default());
     }
-    if let Some(usage) = reading.usage.filter(|_| reading.usage_final) {
+    if let Some(mut usage) = reading.usage.filter(|_| reading.usage_final) {
+        usage.images = reading.images;
+        let mut parts = reading.parts;
+        if let Some(part) = parts.first_mut() {
+            part.usage.images = reading.images;
+        }
         return Ok(Measured {
             usage,
-            parts: reading.parts,
+            parts,
             source: UsageSource::Reported,
             note: reading.absurd.then_some(REFUSED),
             billed_beside: reading.billed_beside,
@@ -94,16 +104,27 @@ pub fn without_counting(
     }
     // A redirection did no work; neither did what was refused.
     let refused = status >= 300 && status != CLIENT_CLOSED_REQUEST;
-    if matches!(question.charge, Charge::Unknown | Charge::Reported) && !refused {
-        let usage = Usage {
-            images: reading.images,
-            ..Usage::default()
+    if question.charge == Charge::Unknown && !refused {
+        return Ok(Measured::one(
+            Usage::default(),
+            reading.served_model,
+            UsageSource::Estimated,
+        ));
+    }
+    if question.charge == Charge::Reported && !refused && reading.failed.is_none() {
+        let (usage, source) = match reading.images {
+            0 => (estimate::likely(question), UsageSource::Estimated),
+            images => (
+                Usage {
+                    images,
+                    ..Usage::default()
+                },
+                UsageSource::Counted,
+            ),
         };
-        let source = match reading.images {
-            0 => UsageSource::Estimated,
-            _ => UsageSource::Counted,
-        };
-        return Ok(Measured::one(usage, reading.served_model, source));
+        let mut measured = Measured::one(usage, reading.served_model, source);
+        measured.note = reading.absurd.then_some(REFUSED);
+        return Ok(measured);
     }
     if refused || !question.endpoint.is_metered() || reading.queued {
         return Ok(Measured::default());

@@ -2,7 +2,7 @@
 
 use crate::dialect::Endpoint;
 use crate::dialect::json::LongStrings;
-use crate::meter::count::Extent;
+use crate::meter::count::{Extent, LEAST_BYTES_A_SECOND, sound_seconds};
 use crate::money::Money;
 use crate::price::PriceRow;
 
@@ -15,8 +15,6 @@ pub(super) struct Pieces {
     seconds: u64,
 }
 
-/// Speech packed as tightly as it goes: 16 kilobits a second.
-const SPEECH_BYTES_A_SECOND: u64 = 2_000;
 /// OpenAI takes so many images to be edited at once.
 const UPLOADED_IMAGES_MAX: usize = 16;
 
@@ -26,7 +24,7 @@ impl Pieces {
         Pieces {
             images: if makes_images(endpoint) { choices } else { 0 },
             seconds: if hears(endpoint) {
-                (body.len() as u64).div_ceil(SPEECH_BYTES_A_SECOND)
+                sound_seconds(body, LEAST_BYTES_A_SECOND)
             } else {
                 0
             },
@@ -49,8 +47,9 @@ pub(super) fn extent(endpoint: &Endpoint, body: &[u8], long_strings: &LongString
     // A form with files.
     let files = memchr::memmem::find_iter(body, b"filename=").take(UPLOADED_IMAGES_MAX);
     Extent {
+        // As tightly packed as it goes, whatever it is.
         audio_bytes: if hears(endpoint) {
-            body.len() as u64
+            sound_seconds(body, LEAST_BYTES_A_SECOND) * LEAST_BYTES_A_SECOND
         } else {
             0
         },

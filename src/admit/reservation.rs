@@ -59,6 +59,11 @@ impl Admission {
         let Some(row) = price.row() else {
             return;
         };
+        // What is reserved by the piece tells no tokens: it has no price then, and says so.
+        if usage.is_zero() && !row.costs_without_usage() {
+            entry.usage_source = UsageSource::Estimated;
+            return;
+        }
         let Ok(cost) = row.cost(&usage, None) else {
             return;
         };

@@ -77,11 +77,8 @@ impl Watch {
                 continue;
             }
             self.loaded = before;
-            if let Some(emptied) = self.emptied() {
-                return Err(ConfigErrors::of_file(
-                    &emptied.to_string_lossy(),
-                    EMPTIED.into(),
-                ));
+            if let Some((file, what)) = self.lost() {
+                return Err(ConfigErrors::of_file(&file.to_string_lossy(), what.into()));
             }
             if let Ok(config) = &loaded {
                 self.add_files(files(self.path.as_deref(), config));
@@ -91,15 +88,19 @@ impl Watch {
         }
     }
 
-    /// A file that held something, and is empty. That is a configuration too, one without keys or prices: to take it would
-    /// refuse every client, or hold nobody to a budget, because a disk was full or a writer died.
-    fn emptied(&self) -> Option<&Path> {
-        let mut known = self
-            .loaded
-            .iter()
-            .filter(|(path, _)| self.filled.contains(path));
-        let (path, _) = known.find(|(_, stamp)| stamp.is_some_and(|(_, _, size, ..)| size == 0))?;
-        Some(path)
+    /// A file that held something and is empty, or the one at the default place, which is gone. What is read then is a
+    /// configuration too, one without keys or prices: to take it would refuse every client, or hold nobody to a budget, because
+    /// a disk was full or a writer died.
+    fn lost(&self) -> Option<(&Path, &'static str)> {
+        let known = |(path, _): &&(PathBuf, Stamp)| self.filled.contains(path);
+        let mut filled = self.loaded.iter().filter(known);
+        filled.find_map(|(path, stamp)| match stamp {
+            Some((_, _, 0, ..)) => Some((path.as_path(), EMPTIED)),
+            None if self.path.is_none() && path == Path::new(DEFAULT_PATH) => {
+                Some((path.as_path(), GONE))
+            }
+            _ => None,
+        })
     }
 
     /// Waits for SIGHUP, or for a change of the files.
@@ -214,6 +215,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// What is said of a file that held something.
 const EMPTIED: &str = "is empty, expected what it held or something else in its place; to empty it, leave a comment in it";
 
+/// What is said of the configuration at the default place. Who starts without one has the built-in configuration.
+const GONE: &str = "is gone, expected what it held or something else in its place";
+
 /// A file that never rests is read after so many looks all the same.
 const LOOKS_MAX: u32 = 10;
 /// How often what changed while it was read is read again, before it is taken as it is.
@@ -318,6 +322,25 @@ mod tests {
         watched.reload(is_told).await.unwrap_err();
         watched.write("weir.toml", "# nothing, and that is meant\n");
         watched.reload(Result::is_ok).await.unwrap();
+    }
+
+    #[test]
+    fn a_configuration_at_the_default_place_that_is_gone_is_lost() {
+        let path = PathBuf::from(DEFAULT_PATH);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let mut watch = Watch {
+            path: None,
+            hangup: signal(SignalKind::hangup()).unwrap(),
+            loaded: vec![(path.clone(), None)],
+            filled: vec![path.clone()],
+        };
+        assert_eq!(watch.lost(), Some((path.as_path(), GONE)));
+        watch.filled.clear();
+        assert_eq!(watch.lost(), None, "there was none before");
     }
 
     #[tokio::test]

@@ -20,8 +20,10 @@ use crate::ids::ModelName;
 pub struct Ask {
     /// The model asked for. `None` only where an endpoint can do without (see [`Endpoint::needs_model`]).
     pub model: Option<ModelName>,
-    /// Where its JSON string stands.
+    /// Where its JSON string stands, or its bare name in a form.
     pub model_span: Option<Range<usize>>,
+    /// The body is a form with parts, not JSON.
+    pub is_form: bool,
     /// Whether the answer is to be an event stream.
     pub stream: bool,
     /// `stream_options`, if the body has it (`null` too).

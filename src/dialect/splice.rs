@@ -29,7 +29,10 @@ pub struct Spliced {
 /// Asks for another model.
 pub fn rename(ask: &Ask, model: &ModelName) -> Option<Edit> {
     let span = ask.model_span.clone()?;
-    let replacement = serde_json::to_vec(model.as_str()).ok()?.into();
+    let replacement = match ask.is_form {
+        true => Bytes::copy_from_slice(model.as_str().as_bytes()),
+        false => serde_json::to_vec(model.as_str()).ok()?.into(),
+    };
     Some(Edit { span, replacement })
 }
 

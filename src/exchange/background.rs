@@ -100,9 +100,10 @@ impl Exchange {
         let spent = Demand::settled(billed.cost_usd(), &usage);
         self.gateway.metrics.observe(key, &observation);
         self.gateway.book(billed);
+        let unpriced = observation.unpriced || self.billed_beside;
         let mut settled = self.close_having_spent(outcome, spent);
         settled.usage = usage;
-        settled.unpriced = observation.unpriced;
+        settled.unpriced = unpriced;
         settled.cost = spent.cost;
         settled
     }

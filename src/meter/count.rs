@@ -23,6 +23,7 @@ pub use answer::output_tokens;
 pub use counter::{Counter, CounterSettings};
 pub use encoding::{Encoding, Tokenizer, warm_up};
 pub use extent::Extent;
+pub(crate) use media::{COMMON_BYTES_A_SECOND, LEAST_BYTES_A_SECOND, sound_seconds};
 pub use request::{INLINE_BYTES_MAX, input_tokens, upper_bound_input};
 pub use running::Running;
 

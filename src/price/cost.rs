@@ -231,6 +231,8 @@ impl Rates {
     /// Tokens times rates, class by class. A class without a rate costs what the class that contains it costs.
     fn cost(&self, usage: &Usage, requests: u64) -> Result<CostByClass, CostError> {
         let billed = Billed::of(usage);
+        let by_the_piece = self.bills_pieces(usage);
+        let pieces = |count: u64| if by_the_piece { count } else { 0 };
         let cache_write = self.cache_write_input.or(self.input);
         let cache_write_1h = self.cache_write_1h_input.or(cache_write);
         Ok(CostByClass {
@@ -255,25 +257,34 @@ impl Rates {
                 (self.web_search, usage.web_search_requests),
                 (self.file_search, usage.file_search_requests),
                 (self.code_interpreter, usage.code_interpreter_requests),
-                (self.image, usage.images),
-                (self.second, usage.audio_seconds),
+                (self.image, pieces(usage.images)),
+                (self.second, pieces(usage.audio_seconds)),
             ])?,
         })
     }
 
-    /// Whether something was used that these rates know nothing of. A row with a price by the request, the image or the
-    /// second asks nothing for tokens, and one without `output` (embeddings) nothing for the answer.
+    /// Whether images and seconds are billed apiece: what is billed by the token is not billed by the piece as well.
+    fn bills_pieces(&self, usage: &Usage) -> bool {
+        self.input.or(self.output).is_none() || usage.total_tokens() == 0
+    }
+
+    /// Whether something was used that these rates know nothing of. A row with a price by the request asks nothing for
+    /// tokens, nor one by the image or the second where these were counted, and one without `output` (embeddings) asks
+    /// nothing for the answer.
     fn leaves_out(&self, usage: &Usage) -> bool {
-        let by_the_piece = self.request.or(self.image).or(self.second).is_some();
-        let tokens_are_priced = self.input.or(self.output).is_some() || by_the_piece;
-        let pieces = [
+        let has = |price: Option<Money>, count: u64| price.is_some() && count > 0;
+        let pieces_are_priced = self.request.is_some()
+            || has(self.image, usage.images)
+            || has(self.second, usage.audio_seconds);
+        let tokens_are_priced = self.input.or(self.output).is_some() || pieces_are_priced;
+        let has_pieces = usage.images > 0 || usage.audio_seconds > 0;
+        let searches = [
             (usage.web_search_requests, self.web_search),
             (usage.file_search_requests, self.file_search),
-            (usage.images, self.image.or(self.request)),
-            (usage.audio_seconds, self.second.or(self.request)),
         ];
         (usage.total_tokens() > 0 && !tokens_are_priced)
-            || pieces
+            || (has_pieces && self.bills_pieces(usage) && !pieces_are_priced)
+            || searches
                 .iter()
                 .any(|(count, price)| *count > 0 && price.is_none())
     }

@@ -18,7 +18,7 @@ pub(super) fn is_plain(path: &str) -> bool {
     let trimmed = path.strip_suffix('/').unwrap_or(path);
     let mut segments = trimmed.split('/').skip(1);
     segments.all(|segment| !matches!(segment, "" | "." | "..") && escapes_are_needed(segment))
-        && !is_metered_in_capitals(path)
+        && !is_billed_in_capitals(path)
 }
 
 /// Whether a segment has only escapes of characters that mean nothing in a path, and none of those raw that do.
@@ -44,10 +44,10 @@ fn escapes_are_needed(segment: &str) -> bool {
     true
 }
 
-fn is_metered_in_capitals(path: &str) -> bool {
+fn is_billed_in_capitals(path: &str) -> bool {
     path.bytes().any(|byte| byte.is_ascii_uppercase())
         && Endpoint::of_path(&path.to_ascii_lowercase())
-            .is_some_and(|endpoint| endpoint.is_metered())
+            .is_some_and(|endpoint| endpoint.is_metered() || endpoint.may_report())
 }
 
 #[cfg(test)]

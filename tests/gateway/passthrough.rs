@@ -239,12 +239,19 @@ async fn sound_and_images_are_priced_by_what_their_answers_report() {
             r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1056,"total_tokens":1106}}"#,
             ("0.04269", json!("gpt-image-1"), "reported"),
         ),
-        // It tells nothing of what it used: no price, whatever the model's.
+        // Some servers put zeros where they know nothing; an image is there all the same.
+        (
+            images,
+            "gpt-image-1",
+            r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"input_tokens":0,"output_tokens":0,"total_tokens":0}}"#,
+            ("0.00", json!("gpt-image-1"), "reported"),
+        ),
+        // It tells nothing of what it used: a second is what those few bytes may be.
         (
             transcriptions,
             "whisper-1",
             r#"{"text":"hi"}"#,
-            ("0.00", Value::Null, "estimated"),
+            ("0.0001", json!("whisper-1"), "estimated"),
         ),
         // OpenAI's is free.
         (
@@ -257,6 +264,53 @@ async fn sound_and_images_are_priced_by_what_their_answers_report() {
     for (path, model, answer, (cost, priced_by, source)) in cases {
         let expected = (cost.to_owned(), priced_by, source.to_owned());
         assert_eq!(booked(path, model, answer).await, expected, "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_renamed_as_a_text_is_and_costs_what_it_was_sent_as() {
+    let answer = r#"{"text":"hi","usage":{"type":"tokens","input_tokens":1000,"input_token_details":{"audio_tokens":1000},"output_tokens":100,"total_tokens":1100}}"#;
+    let upstream = Upstream::start(move |_| Reply::json(200, answer)).await;
+    let limit = "[[accounts.limits]]\non = \"cost\"\nmax = \"0.00\"\nper = \"month\"\nthen = { downgrade = \"gpt-4o-mini-transcribe\" }\n";
+    let gateway = Gateway::start(&config(&upstream, &format!("{ACME}{limit}"))).await;
+    let form = |model: &str| {
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n\
+             --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\nsound\r\n--b--\r\n"
+        )
+    };
+    let kind = [("content-type", "multipart/form-data; boundary=b")];
+    let sent = gateway
+        .client()
+        .post_with("/v1/audio/transcriptions", form("gpt-4o-transcribe"), &kind)
+        .await;
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    let asked = String::from_utf8(upstream.asked()[0].body.clone()).unwrap();
+    assert_eq!(asked, form("gpt-4o-mini-transcribe"));
+    let entry = gateway.ledger_of(1).await.remove(0);
+    // $1.25 and $5 a million.
+    assert_eq!(entry["cost_usd"], "0.00175", "{entry}");
+    assert_eq!(entry["model"], "gpt-4o-transcribe");
+    assert_eq!(entry["served_model"], "gpt-4o-mini-transcribe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_rejects_what_has_no_price_rejects_images_and_sound_too() {
+    let upstream = Upstream::start(|_| Reply::json(200, "{}")).await;
+    let gateway = Gateway::start(&config(
+        &upstream,
+        &format!("[prices]\nunpriced = \"reject\"\n{ACME}"),
+    ))
+    .await;
+    for (path, body, status) in [
+        ("/v1/images/generations", r#"{"model":"mystery"}"#, 403),
+        ("/v1/images/generations", r#"{"prompt":"A weir."}"#, 403),
+        ("/v1/Images/generations", r#"{"model":"gpt-image-1"}"#, 400),
+        ("/v1/images/generations", r#"{"model":"gpt-image-1"}"#, 200),
+        ("/v1/moderations", r#"{"input":"A weir."}"#, 200),
+    ] {
+        let answer = gateway.client().post(path, body).await;
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
     }
 }
 

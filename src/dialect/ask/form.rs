@@ -18,15 +18,23 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<Option<Ask>, AskError> {
         return Ok(None);
     };
     let mut models = parts(body, &boundary).filter(|(name, _)| name == b"model");
-    let model = models.next().and_then(|(_, value)| text_model(value).ok());
+    let model = models
+        .next()
+        .and_then(|(_, value)| Some((text_model(value).ok()?, value)));
     if models.next().is_some() {
         return Err(AskError::twice("model"));
     }
+    let model_span = model.as_ref().and_then(|(_, value)| {
+        let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+        Some(start..start + value.len())
+    });
     let choices = parts(body, &boundary)
         .filter(|(name, _)| name == b"n")
         .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.trim().parse().ok());
     Ok(Some(Ask {
-        model,
+        model: model.map(|(name, _)| name),
+        model_span,
+        is_form: true,
         choices: choices.fold(1, u64::max).min(CHOICES_MAX),
         ..Ask::default()
     }))

@@ -36,10 +36,8 @@ impl Report {
                 }
             }
             "message_stop" | "transcript.text.done" | "speech.audio.done" => self.complete = true,
-            "image_generation.completed" | "image_edit.completed" => {
-                self.complete = true;
-                self.images += 1;
-            }
+            // Others may follow.
+            "image_generation.completed" | "image_edit.completed" => self.images += 1,
             "message_delta" => {
                 self.settled |= found
                     .report

@@ -40,8 +40,10 @@ pub(super) struct Figures {
     audio_output: Option<u64>,
     image_output: Option<u64>,
     web_searches: Option<u64>,
-    /// Of a transcription that is billed by its length.
+    /// Of sound that may be billed by its length.
     seconds: Option<u64>,
+    /// Whether that is all there is to report: `"type":"duration"`.
+    is_duration: bool,
     /// Whether any of them is [`REFUSED`]: then there is no usage to be made of them.
     absurd: bool,
 }
@@ -115,7 +117,15 @@ impl Figures {
             "reasoning_tokens" => &mut self.reasoning_at_top,
             "citation_tokens" => &mut self.citations,
             "num_search_queries" => &mut self.web_searches,
-            "seconds" => &mut self.seconds,
+            "type" => {
+                self.is_duration |= walk.value()? == "\"duration\"";
+                return Some(());
+            }
+            // Qwen, OpenAI; Mistral.
+            "seconds" | "prompt_audio_seconds" => {
+                self.absurd |= take(&mut self.seconds, whole(walk.value()?));
+                return Some(());
+            }
             "thoughtsTokenCount" => &mut self.thoughts,
             "toolUsePromptTokenCount" => &mut self.tool_input,
             "prompt_tokens_details"
@@ -218,7 +228,7 @@ impl Figures {
     pub(super) fn is_report(&self) -> bool {
         let input = self.prompt.or(self.input);
         let tokens = input.or(self.output).or(self.total);
-        tokens.or(self.seconds).is_some()
+        tokens.is_some() || (self.is_duration && self.seconds.is_some())
     }
 
     /// Whether the output is reported.
@@ -287,6 +297,7 @@ impl Figures {
             image_output: of(self.image_output, later.image_output),
             web_searches: of(self.web_searches, later.web_searches),
             seconds: of(self.seconds, later.seconds),
+            is_duration: self.is_duration || later.is_duration,
             absurd: false,
         }
     }
@@ -469,6 +480,14 @@ struct Totals {
 fn take(field: &mut Option<u64>, value: &str) -> bool {
     *field = (*field).max(figure(value));
     *field == Some(REFUSED)
+}
+
+/// What began of a second is a second: none of it would be free.
+fn whole(seconds: &str) -> &str {
+    match seconds.parse::<f64>() {
+        Ok(part) if part > 0.0 && part < 1.0 => "1",
+        _ => seconds,
+    }
 }
 
 /// A figure as servers write it: `12`, `12.0`, `"12"`. Anything else (`null`, a text, a flag) is no figure, and one below 0 or

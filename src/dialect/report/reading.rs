@@ -63,4 +63,6 @@ pub struct ServedPart {
     pub model: Option<ModelName>,
     /// Its tokens.
     pub usage: Usage,
+    /// It was called by a tool of the provider's, and not asked for.
+    pub by_tool: bool,
 }

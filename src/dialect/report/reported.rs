@@ -169,7 +169,11 @@ impl Reported {
             .find(|part| part.model == model)
         {
             Some(part) => part.usage += usage,
-            None => parts.push(ServedPart { model, usage }),
+            None => parts.push(ServedPart {
+                model,
+                usage,
+                by_tool: false,
+            }),
         };
         let mut sum = Usage::default();
         for (model, figures) in iterations {
@@ -190,6 +194,7 @@ impl Reported {
                 parts.push(ServedPart {
                     model: Some(model),
                     usage,
+                    by_tool: true,
                 });
             }
         }

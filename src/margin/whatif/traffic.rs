@@ -146,6 +146,16 @@ impl<'a> Traffic<'a> {
         else {
             return Cow::Borrowed(row);
         };
+        if cost.incomplete {
+            let note = format!(
+                "{} has no price for a part of what some requests used (sound, images, searches): they are left as they were",
+                target.entry.model
+            );
+            if self.notes.len() < 100 && !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+            return Cow::Borrowed(row);
+        }
         let mut changed = row.clone();
         changed.sums.usage = usage;
         changed.sums.cost = cost.by_class;

@@ -83,7 +83,28 @@ pub(super) const ORIGINAL_IMAGE_TOKENS_MAX: u64 = 12_000;
 
 /// Sound: ten tokens a second at OpenAI, and a second is 16,000 bytes of a common MP3.
 pub(super) fn audio_tokens(bytes: u64) -> u64 {
-    bytes / 1_600
+    bytes / (COMMON_BYTES_A_SECOND / 10)
+}
+
+/// How many bytes hold a second of sound, where they do not say so.
+pub(crate) const COMMON_BYTES_A_SECOND: u64 = 16_000;
+/// Speech packed as tightly as it goes: 16 kilobits a second.
+pub(crate) const LEAST_BYTES_A_SECOND: u64 = 2_000;
+
+/// The seconds of sound that a body may hold: those of a WAV, which tells its bytes a second, else by so many of them.
+pub(crate) fn sound_seconds(body: &[u8], bytes_a_second: u64) -> u64 {
+    (body.len() as u64).div_ceil(wav_bytes_a_second(body).unwrap_or(bytes_a_second))
+}
+
+/// Of the `fmt ` chunk of a RIFF file: its size, the format, the channels, samples a second, bytes a second.
+fn wav_bytes_a_second(body: &[u8]) -> Option<u64> {
+    let at = memchr::memmem::find(body, b"WAVEfmt ")? + 20;
+    let told = body.get(at..at + 4)?.try_into().ok()?;
+    // A head that lies would make an hour of a minute's price.
+    let told = u64::from(u32::from_le_bytes(told));
+    (LEAST_BYTES_A_SECOND..=1_000_000)
+        .contains(&told)
+        .then_some(told)
 }
 
 /// Speech packed as tightly as it goes (2,000 bytes a second) at the 32 tokens a second of the provider that counts most.
@@ -109,6 +130,17 @@ pub(super) fn document_tokens_max(documents: u64, bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wav_tells_how_long_it_is_and_other_sound_is_taken_for_what_is_common() {
+        let mut wav = b"--b\r\n\r\nRIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+        wav.extend(16_000_u32.to_le_bytes());
+        wav.extend(32_000_u32.to_le_bytes());
+        wav.resize(320_000, 0);
+        assert_eq!(sound_seconds(&wav, LEAST_BYTES_A_SECOND), 10);
+        assert_eq!(sound_seconds(&[0; 320_000], COMMON_BYTES_A_SECOND), 20);
+        assert_eq!(sound_seconds(b"RIFF\0\0\0\0WAVEfmt ", 1), 16, "cut");
+    }
 
     #[test]
     fn a_square_image_costs_what_the_vision_guide_says() {

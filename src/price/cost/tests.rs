@@ -191,6 +191,37 @@ fn what_is_billed_by_the_piece_costs_its_price_or_is_told_to_have_none() {
 }
 
 #[test]
+fn what_is_billed_by_the_token_is_not_billed_by_the_piece_as_well() {
+    let usage = Usage {
+        input_tokens: 1_000_000,
+        audio_seconds: 60,
+        images: 1,
+        ..Usage::default()
+    };
+    let by_both = row_of(Rates {
+        second: Some(usd("0.0001")),
+        image: Some(usd("0.04")),
+        ..plain("1", "2").rates
+    });
+    let cost = |row: &PriceRow, usage: &Usage| row.cost(usage, None).unwrap();
+    assert_eq!(cost(&by_both, &usage).by_class.total(), usd("1"));
+    assert!(!cost(&plain("1", "2"), &usage).incomplete);
+    let by_the_second = row_of(Rates {
+        second: Some(usd("0.0001")),
+        ..Rates::default()
+    });
+    let cost_by_the_second = cost(&by_the_second, &usage);
+    assert_eq!(cost_by_the_second.by_class.total(), usd("0.006"));
+    assert!(!cost_by_the_second.incomplete);
+    let tokens_alone = Usage {
+        audio_seconds: 0,
+        images: 0,
+        ..usage
+    };
+    assert!(cost(&by_the_second, &tokens_alone).incomplete);
+}
+
+#[test]
 fn a_code_interpreter_without_a_price_is_billed_beside_the_cost() {
     let usage = Usage {
         input_tokens: 1_000_000,
@@ -385,6 +416,14 @@ fn bill_in_picos(rates: &Rates, usage: &Usage) -> i128 {
         None => 0,
     };
     let (input, output) = (picos(rates.input), picos(rates.output));
+    let by_the_token = rates.input.is_some() || rates.output.is_some();
+    let by_the_piece = match by_the_token && usage.input_tokens + usage.output_tokens > 0 {
+        true => 0,
+        false => {
+            picos(rates.image) * i128::from(usage.images)
+                + picos(rates.second) * i128::from(usage.audio_seconds)
+        }
+    };
     let written = rates.cache_write_input.map_or(input, Money::picos);
     i128::from(usage.input_tokens) * input
         + difference(rates.cache_read_input, input, usage.cache_read_input_tokens)
@@ -412,8 +451,7 @@ fn bill_in_picos(rates: &Rates, usage: &Usage) -> i128 {
         + picos(rates.web_search) * i128::from(usage.web_search_requests)
         + picos(rates.file_search) * i128::from(usage.file_search_requests)
         + picos(rates.code_interpreter) * i128::from(usage.code_interpreter_requests)
-        + picos(rates.image) * i128::from(usage.images)
-        + picos(rates.second) * i128::from(usage.audio_seconds)
+        + by_the_piece
 }
 
 proptest! {

@@ -44,7 +44,7 @@ fn a_total_that_counts_the_cache_apart_shows_that_it_stands_outside() {
 #[test]
 fn mistral_counts_audio_beside_the_prompt() {
     let usage = r#"{"prompt_audio_seconds":4,"prompt_tokens":9,"total_tokens":585,"completion_tokens":201,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":375}}"#;
-    is(chat(usage), 384, 201, &[(AUDIO, 375)]);
+    is(chat(usage), 384, 201, &[(AUDIO, 375), ("audio_seconds", 4)]);
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn images_report_tokens_or_are_counted() {
 #[test]
 fn transcripts_report_tokens_or_seconds() {
     let endpoint = || Endpoint::Other("audio.transcriptions".into());
-    for (seconds, heard) in [("4", 4), ("4.0", 4), ("12.6", 13)] {
+    for (seconds, heard) in [("4", 4), ("4.0", 4), ("12.6", 13), ("0.2", 1)] {
         let body = format!(r#"{{"text":"hi","usage":{{"type":"duration","seconds":{seconds}}}}}"#);
         let reading = json(endpoint(), &body);
         is(reading.usage.unwrap(), 0, 0, &[("audio_seconds", heard)]);
@@ -305,6 +305,13 @@ fn transcripts_report_tokens_or_seconds() {
         "input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":45,"total_tokens":59}}"#;
     let reading = stream(endpoint(), &[done], End::Complete);
     is(reading.usage.unwrap(), 14, 45, &[(AUDIO, 14)]);
+    let beside_tokens = r#"{"choices":[],"usage":{"prompt_tokens":42,"completion_tokens":12,"total_tokens":54,"seconds":1}}"#;
+    let usage = json(Endpoint::ChatCompletions, beside_tokens)
+        .usage
+        .unwrap();
+    is(usage, 42, 12, &[("audio_seconds", 1)]);
+    let alone = r#"{"choices":[],"usage":{"seconds":3}}"#;
+    assert_eq!(json(Endpoint::ChatCompletions, alone).usage, None);
     let absurd = r#"{"text":"hi","usage":{"type":"duration","seconds":-4}}"#;
     let reading = json(endpoint(), absurd);
     assert!(reading.usage.is_none() && reading.absurd);
