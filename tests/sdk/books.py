@@ -13,6 +13,8 @@ PRICES = {
     "gpt-3.5-turbo-instruct": {"input": "1.50", "output": "2.00"},
     "o3-mini": {"input": "1.10", "cache_read_input": "0.55", "output": "4.40"},
     "text-embedding-3-small": {"input": "0.02"},
+    "whisper-1": {"second": "0.0001"},
+    "gpt-image-1": {"input": "5.00", "image_input": "10.00", "output": "40.00"},
     "claude-sonnet-4-20250514": {
         "input": "3.00",
         "cache_read_input": "0.30",
@@ -86,6 +88,15 @@ class Books:
         found = wait_until(entries, 10, f"{count} ledger entries of {user}")
         assert len(found) == count
         return found
+
+    def only(self, endpoint: str) -> dict:
+        """The one entry of an endpoint."""
+
+        def entries():
+            return [entry for entry in self.export() if entry["endpoint"] == endpoint]
+
+        [entry] = wait_until(entries, 10, f"a ledger entry of {endpoint}")
+        return entry
 
     def expect(self, user: str, endpoint: str, model: str, served_model: str, usage: dict, streamed: bool) -> dict:
         """The one entry of this user is a completed request with exactly this usage and its exact cost."""

@@ -39,7 +39,7 @@ models = ["gpt-gone"]
 upstreams = ["gone"]
 
 [[routes]]
-models = ["gpt-*", "o3-mini", "text-embedding-*"]
+models = ["gpt-*", "o3-mini", "text-embedding-*", "whisper-1"]
 upstreams = ["openai"]
 
 [[routes]]

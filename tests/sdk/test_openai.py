@@ -161,6 +161,23 @@ def test_embeddings(gateway, client, encoding_format):
     gateway.books.expect(user, "embeddings", model, model, books.EMBEDDINGS, streamed=False)
 
 
+def test_a_transcription_is_billed_by_the_second(gateway, client):
+    answer = client.audio.transcriptions.create(model="whisper-1", file=("weir.mp3", b"sound" * 1000))
+    assert answer.text == "".join(TEXT)
+    entry = gateway.books.only("audio.transcriptions")
+    assert (entry["model"], entry["usage"]["audio_seconds"], entry["usage_source"]) == ("whisper-1", 90, "reported")
+    assert entry["cost_usd"] == "0.009"
+
+
+def test_an_image_is_billed_by_its_tokens(gateway, client):
+    raw = client.images.with_raw_response.generate(model="gpt-image-1", prompt="A weir.", n=2)
+    assert len(raw.parse().data) == 2
+    entry = gateway.books.only("images.generations")
+    assert (entry["usage"]["image_input_tokens"], entry["usage"]["output_tokens"], entry["usage"]["images"]) == (40, 1056, 2)
+    # 10 x $5, 40 x $10 and 1,056 x $40 a million.
+    assert entry["cost_usd"] == raw.headers["x-weir-cost-usd"] == "0.04269"
+
+
 def test_fifty_streams_at_once(gateway):
     """The upstream sends the rest of each stream only when all fifty are there: none may be held back."""
 

@@ -9,6 +9,7 @@ is `hold-…` gets its first chunk and no more until it hangs up.
 import asyncio
 import base64
 import contextlib
+import email
 import json
 import struct
 import threading
@@ -46,6 +47,13 @@ RESPONSES_USAGE = {
     "total_tokens": 1200,
 }
 EMBEDDING_USAGE = {"prompt_tokens": 37, "total_tokens": 37}
+TRANSCRIPT_USAGE = {"type": "duration", "seconds": 90}
+IMAGE_USAGE = {
+    "input_tokens": 50,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    "output_tokens": 1056,
+    "total_tokens": 1106,
+}
 MESSAGES_USAGE = {
     "input_tokens": 100,
     "cache_creation_input_tokens": 700,
@@ -114,7 +122,8 @@ class Upstream:
                 method, path, _ = head[0].split(" ")
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                await self._answer(Answer(reader, writer), method, path.partition("?")[0], headers, json.loads(body or b"{}"))
+                asked = form(headers, body) or json.loads(body or b"{}")
+                await self._answer(Answer(reader, writer), method, path.partition("?")[0], headers, asked)
         writer.close()
 
     async def _answer(self, answer: "Answer", method: str, path: str, headers: dict, asked: dict) -> None:
@@ -137,6 +146,8 @@ class Upstream:
             "/v1/completions": self._completions,
             "/v1/responses": self._responses,
             "/v1/embeddings": self._embeddings,
+            "/v1/audio/transcriptions": self._transcription,
+            "/v1/images/generations": self._images,
             "/v1/messages": self._messages,
             "/v1/messages/count_tokens": self._count_tokens,
         }
@@ -274,6 +285,13 @@ class Upstream:
         data = [{"object": "embedding", "index": index, "embedding": vector} for index, _ in enumerate(inputs)]
         await answer.json(200, {"object": "list", "data": data, "model": served(asked), "usage": EMBEDDING_USAGE})
 
+    async def _transcription(self, answer: "Answer", asked: dict) -> None:
+        await answer.json(200, {"text": "".join(TEXT), "usage": TRANSCRIPT_USAGE})
+
+    async def _images(self, answer: "Answer", asked: dict) -> None:
+        data = [{"b64_json": "aGk="}] * asked.get("n", 1)
+        await answer.json(200, {"created": 1750000000, "data": data, "usage": IMAGE_USAGE})
+
     async def _messages(self, answer: "Answer", asked: dict) -> None:
         if asked.get("tools"):
             block = {"type": "tool_use", "id": "toolu_1", "name": TOOL["name"], "input": TOOL["arguments"]}
@@ -309,6 +327,18 @@ class Upstream:
 
     async def _count_tokens(self, answer: "Answer", asked: dict) -> None:
         await answer.json(200, {"input_tokens": 42})
+
+
+def form(headers: dict, body: bytes) -> dict | None:
+    """The fields of a form with parts; files by their length."""
+    message = email.message_from_bytes(b"content-type: " + headers.get("content-type", "").encode() + b"\r\n\r\n" + body)
+    if not message.is_multipart():
+        return None
+    fields = {}
+    for part in message.get_payload():
+        name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        fields[name] = len(content) if part.get_filename() else content.decode()
+    return fields
 
 
 class Answer:
