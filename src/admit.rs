@@ -167,7 +167,8 @@ pub async fn admit(
             Action::Downgrade(model) if served.model.as_ref() == Some(model) => {
                 bound.enforced = false;
             }
-            Action::Downgrade(model) => {
+            // Who names no model cannot be sent elsewhere.
+            Action::Downgrade(model) if applicant.ask.model_span.is_some() => {
                 bound.enforced = false;
                 let route =
                     snapshot

@@ -259,13 +259,8 @@ impl Exchange {
     }
 
     /// Usage times the price of the served model and tier on the day of the request.
-    fn price(&mut self, measured: Measured) {
+    fn price(&mut self, mut measured: Measured) {
         let entry = &mut self.entry;
-        entry.usage = measured.usage;
-        entry.usage_source = measured.source;
-        if let Some(note) = measured.note {
-            entry.reason = Some(note.into());
-        }
         // An answer that names no model is what the upstream was asked for: after a rename or a downgrade not what the client
         // asked for.
         if entry.served_model.is_none() && measured.source != UsageSource::None {
@@ -274,18 +269,30 @@ impl Exchange {
                 .filter(|model| Some(*model) != entry.model.as_ref())
                 .cloned();
         }
-        // What such a path costs is not known: it is unpriced, whatever a model of that name costs elsewhere.
-        if measured.source == UsageSource::None || self.question.charge == Charge::Unknown {
-            return;
-        }
         let asked = self.question.model.as_ref().map(ModelName::as_str);
-        if measured.source == UsageSource::Estimated && measured.usage.is_zero() {
+        let is_told = measured.source == UsageSource::Reported;
+        let mut has_price = true;
+        if self.question.charge == Charge::Reported && !is_told {
             let model = entry.served_model.as_ref().map(ModelName::as_str);
             let row_of = |model: &str| self.snapshot.prices.price(model, entry.started_at);
             let row = model.and_then(row_of).or_else(|| row_of(asked?));
-            if !row.is_some_and(|(_, row)| row.costs_without_usage()) {
-                return;
+            if let Some((_, row)) = row {
+                measured.keep_what_is_asked(&row.rates);
             }
+            has_price =
+                !measured.usage.is_zero() || row.is_some_and(|(_, row)| row.costs_without_usage());
+        }
+        entry.usage = measured.usage;
+        entry.usage_source = measured.source;
+        if let Some(note) = measured.note {
+            entry.reason = Some(note.into());
+        }
+        // What a path costs that nobody knows is not known: it is unpriced, whatever a model of that name costs elsewhere.
+        if measured.source == UsageSource::None
+            || self.question.charge == Charge::Unknown
+            || !has_price
+        {
+            return;
         }
         let parts: Vec<price::Part<'_>> = measured
             .parts

@@ -20,7 +20,7 @@ use crate::exchange::{Exchange, Settled};
 use crate::gateway::Gateway;
 use crate::headers;
 use crate::ledger::{Entry, LedgerError, Outcome};
-use crate::measure::Question;
+use crate::measure::{Charge, Question};
 use crate::meter::{ContentEncoding, Meter, MeterCaps, MeterSettings};
 use crate::refuse::Refusal;
 use crate::request::{Frame, RequestBody, let_others_first};
@@ -97,7 +97,9 @@ pub(crate) fn begin<'a>(
         None => return Err(Refusal::new(Code::Internal, "The request has no caller.")),
     };
     entry.upstream = Some(first.settings.id.clone());
-    admission.foresee(&mut entry);
+    if question.charge != Charge::Free {
+        admission.foresee(&mut entry);
+    }
     let put_down = gateway.ledger.put_begin(&entry);
     put_down.map_err(|error| unrecorded(gateway, &error))?;
     forget_foreseen(&mut entry);

@@ -10,7 +10,7 @@ use crate::dialect::ask::Ask;
 use crate::ids::ModelName;
 use crate::meter::count::{Counter, Tokenizer};
 use crate::meter::{Reading, ServedPart};
-use crate::price::PriceTable;
+use crate::price::{PriceTable, Rates};
 use crate::tokens::{Usage, UsageSource};
 
 pub use charge::Charge;
@@ -56,6 +56,27 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Of what was not reported, keeps what these rates ask for: pieces, which were counted or are likely, or else tokens,
+    /// which are a guess.
+    pub fn keep_what_is_asked(&mut self, rates: &Rates) {
+        let usage = &mut self.usage;
+        let by_the_piece = rates.request.is_some()
+            || (usage.images > 0 && rates.image.is_some())
+            || (usage.audio_seconds > 0 && rates.second.is_some());
+        if by_the_piece {
+            *usage = Usage {
+                images: usage.images,
+                audio_seconds: usage.audio_seconds,
+                ..Usage::default()
+            };
+        } else if usage.total_tokens() > 0 {
+            self.source = UsageSource::Estimated;
+        }
+        if let Some(part) = self.parts.first_mut() {
+            part.usage = self.usage;
+        }
+    }
+
     fn one(usage: Usage, model: Option<ModelName>, source: UsageSource) -> Measured {
         Measured {
             usage,
@@ -88,7 +109,12 @@ pub fn without_counting(
     if question.charge == Charge::Free {
         return Ok(Measured::default());
     }
-    if let Some(mut usage) = reading.usage.filter(|_| reading.usage_final) {
+    // Some servers put zeros where they know nothing.
+    let nothing_told = |usage: &Usage| reading.images > 0 && *usage == Usage::default();
+    let reported = reading
+        .usage
+        .filter(|usage| reading.usage_final && !nothing_told(usage));
+    if let Some(mut usage) = reported {
         usage.images = reading.images;
         let mut parts = reading.parts;
         if let Some(part) = parts.first_mut() {
@@ -114,13 +140,7 @@ pub fn without_counting(
     if question.charge == Charge::Reported && !refused && reading.failed.is_none() {
         let (usage, source) = match reading.images {
             0 => (estimate::likely(question), UsageSource::Estimated),
-            images => (
-                Usage {
-                    images,
-                    ..Usage::default()
-                },
-                UsageSource::Counted,
-            ),
+            images => (estimate::of_images(images), UsageSource::Counted),
         };
         let mut measured = Measured::one(usage, reading.served_model, source);
         measured.note = reading.absurd.then_some(REFUSED);

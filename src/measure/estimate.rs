@@ -15,16 +15,20 @@ pub(super) fn likely(question: &Question) -> Usage {
         "audio.transcriptions" | "audio.translations" => heard(&question.body),
         "audio.speech" => spoken(&question.body),
         "images.edits" | "images.generations" | "images.variations" => {
-            let images = question.ask.choices.max(1);
-            let tokens = images.saturating_mul(IMAGE_TOKENS);
-            Usage {
-                images,
-                output_tokens: tokens,
-                image_output_tokens: tokens,
-                ..Usage::default()
-            }
+            of_images(question.ask.choices.max(1))
         }
         _ => Usage::default(),
+    }
+}
+
+/// So many images.
+pub(super) fn of_images(images: u64) -> Usage {
+    let tokens = images.saturating_mul(IMAGE_TOKENS);
+    Usage {
+        images,
+        output_tokens: tokens,
+        image_output_tokens: tokens,
+        ..Usage::default()
     }
 }
 

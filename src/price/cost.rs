@@ -231,8 +231,7 @@ impl Rates {
     /// Tokens times rates, class by class. A class without a rate costs what the class that contains it costs.
     fn cost(&self, usage: &Usage, requests: u64) -> Result<CostByClass, CostError> {
         let billed = Billed::of(usage);
-        let by_the_piece = self.bills_pieces(usage);
-        let pieces = |count: u64| if by_the_piece { count } else { 0 };
+        let (images, seconds) = self.pieces(usage);
         let cache_write = self.cache_write_input.or(self.input);
         let cache_write_1h = self.cache_write_1h_input.or(cache_write);
         Ok(CostByClass {
@@ -257,34 +256,45 @@ impl Rates {
                 (self.web_search, usage.web_search_requests),
                 (self.file_search, usage.file_search_requests),
                 (self.code_interpreter, usage.code_interpreter_requests),
-                (self.image, pieces(usage.images)),
-                (self.second, pieces(usage.audio_seconds)),
+                (self.image, images),
+                (self.second, seconds),
             ])?,
         })
     }
 
-    /// Whether images and seconds are billed apiece: what is billed by the token is not billed by the piece as well.
-    fn bills_pieces(&self, usage: &Usage) -> bool {
-        self.input.or(self.output).is_none() || usage.total_tokens() == 0
+    /// The images and seconds that are billed apiece. A row that prices the output by the token names the other as a way to say
+    /// the same: both together would bill it twice.
+    fn pieces(&self, usage: &Usage) -> (u64, u64) {
+        let output = self
+            .output
+            .or(self.image_output)
+            .or(self.audio_output)
+            .is_some();
+        let by_the_token = |tokens: u64| output && tokens > 0;
+        let unless = |by_the_token: bool, count: u64| if by_the_token { 0 } else { count };
+        (
+            unless(by_the_token(usage.output_tokens), usage.images),
+            unless(by_the_token(usage.total_tokens()), usage.audio_seconds),
+        )
     }
 
     /// Whether something was used that these rates know nothing of. A row with a price by the request asks nothing for
     /// tokens, nor one by the image or the second where these were counted, and one without `output` (embeddings) asks
     /// nothing for the answer.
     fn leaves_out(&self, usage: &Usage) -> bool {
-        let has = |price: Option<Money>, count: u64| price.is_some() && count > 0;
-        let pieces_are_priced = self.request.is_some()
-            || has(self.image, usage.images)
-            || has(self.second, usage.audio_seconds);
-        let tokens_are_priced = self.input.or(self.output).is_some() || pieces_are_priced;
-        let has_pieces = usage.images > 0 || usage.audio_seconds > 0;
-        let searches = [
+        let (images, seconds) = self.pieces(usage);
+        let counts = [
+            (images, self.image.or(self.request)),
+            (seconds, self.second.or(self.request)),
             (usage.web_search_requests, self.web_search),
             (usage.file_search_requests, self.file_search),
         ];
+        let has = |price: Option<Money>, count: u64| price.is_some() && count > 0;
+        let tokens_are_priced = self.input.or(self.output).or(self.request).is_some()
+            || has(self.image, images)
+            || has(self.second, seconds);
         (usage.total_tokens() > 0 && !tokens_are_priced)
-            || (has_pieces && self.bills_pieces(usage) && !pieces_are_priced)
-            || searches
+            || counts
                 .iter()
                 .any(|(count, price)| *count > 0 && price.is_none())
     }

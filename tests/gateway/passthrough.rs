@@ -239,12 +239,12 @@ async fn sound_and_images_are_priced_by_what_their_answers_report() {
             r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1056,"total_tokens":1106}}"#,
             ("0.04269", json!("gpt-image-1"), "reported"),
         ),
-        // Some servers put zeros where they know nothing; an image is there all the same.
+        // Some servers put zeros where they know nothing; an image is there all the same, of 1,056 tokens or so.
         (
             images,
             "gpt-image-1",
             r#"{"created":1,"data":[{"b64_json":"aGk="}],"usage":{"input_tokens":0,"output_tokens":0,"total_tokens":0}}"#,
-            ("0.00", json!("gpt-image-1"), "reported"),
+            ("0.04224", json!("gpt-image-1"), "estimated"),
         ),
         // It tells nothing of what it used: a second is what those few bytes may be.
         (
@@ -292,6 +292,12 @@ async fn a_form_is_renamed_as_a_text_is_and_costs_what_it_was_sent_as() {
     assert_eq!(entry["cost_usd"], "0.00175", "{entry}");
     assert_eq!(entry["model"], "gpt-4o-transcribe");
     assert_eq!(entry["served_model"], "gpt-4o-mini-transcribe");
+    // Who names no model cannot be sent to a cheaper one.
+    let unnamed = gateway
+        .client()
+        .post("/v1/images/generations", r#"{"prompt":"A weir."}"#)
+        .await;
+    assert_eq!(unnamed.status, 429, "{}", unnamed.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,6 +344,7 @@ async fn images_cost_their_price_each_and_a_budget_holds_for_them() {
     let paid = entries.iter().find(|entry| entry["status"] == 200).unwrap();
     assert_eq!(paid["cost_usd"], "0.08", "{paid}");
     assert_eq!(paid["usage"]["images"], 2);
+    assert_eq!(paid["usage"]["output_tokens"], 0);
     assert_eq!(paid["usage_source"], "counted");
 }
 

@@ -484,7 +484,7 @@ fn take(field: &mut Option<u64>, value: &str) -> bool {
 
 /// What began of a second is a second: none of it would be free.
 fn whole(seconds: &str) -> &str {
-    match seconds.parse::<f64>() {
+    match seconds.trim_matches('"').parse::<f64>() {
         Ok(part) if part > 0.0 && part < 1.0 => "1",
         _ => seconds,
     }

@@ -146,9 +146,14 @@ impl<'a> Traffic<'a> {
         else {
             return Cow::Borrowed(row);
         };
-        if cost.incomplete {
+        // Their tokens, where there are any, are not those of all the requests of a day.
+        let pieces = |price: &PriceRow| price.rates.image.or(price.rates.second).is_some();
+        let own = row.served_model.as_ref().or(row.model.as_ref());
+        let own = own.and_then(|model| self.prices.model(model.as_str())?.row_on(day));
+        let has_pieces = row.sums.usage.images > 0 || row.sums.usage.audio_seconds > 0;
+        if has_pieces && own.is_some_and(pieces) && !pieces(price) {
             let note = format!(
-                "{} has no price for a part of what some requests used (sound, images, searches): they are left as they were",
+                "{} has no price for sound or images by the piece: requests that are billed so are left as they were",
                 target.entry.model
             );
             if self.notes.len() < 100 && !self.notes.contains(&note) {

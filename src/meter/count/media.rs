@@ -96,15 +96,25 @@ pub(crate) fn sound_seconds(body: &[u8], bytes_a_second: u64) -> u64 {
     (body.len() as u64).div_ceil(wav_bytes_a_second(body).unwrap_or(bytes_a_second))
 }
 
-/// Of the `fmt ` chunk of a RIFF file: its size, the format, the channels, samples a second, bytes a second.
+/// What a WAV says that is a part of a form: RIFF, its size, `WAVEfmt `, the size of that, the format, the channels, samples a
+/// second, bytes a second, bytes of all channels' sample, bits. One whose figures disagree, or are beyond those of a compact
+/// disc, is not believed: whoever made them up would be held to less than he uses.
 fn wav_bytes_a_second(body: &[u8]) -> Option<u64> {
-    let at = memchr::memmem::find(body, b"WAVEfmt ")? + 20;
-    let told = body.get(at..at + 4)?.try_into().ok()?;
-    // A head that lies would make an hour of a minute's price.
-    let told = u64::from(u32::from_le_bytes(told));
-    (LEAST_BYTES_A_SECOND..=1_000_000)
-        .contains(&told)
-        .then_some(told)
+    let at = memchr::memmem::find(body, b"\r\n\r\nRIFF")? + 4;
+    let head = body.get(at..at + 36)?;
+    let short = |from: usize| {
+        Some(u64::from(u16::from_le_bytes(
+            head.get(from..from + 2)?.try_into().ok()?,
+        )))
+    };
+    let long = |from: usize| {
+        Some(u64::from(u32::from_le_bytes(
+            head.get(from..from + 4)?.try_into().ok()?,
+        )))
+    };
+    let (channels, samples, told, bits) = (short(22)?, long(24)?, long(28)?, short(34)?);
+    let agrees = head.get(8..16)? == b"WAVEfmt " && channels * samples * bits / 8 == told;
+    (agrees && (LEAST_BYTES_A_SECOND..=192_000).contains(&told)).then_some(told)
 }
 
 /// Speech packed as tightly as it goes (2,000 bytes a second) at the 32 tokens a second of the provider that counts most.
@@ -136,10 +146,13 @@ mod tests {
         let mut wav = b"--b\r\n\r\nRIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
         wav.extend(16_000_u32.to_le_bytes());
         wav.extend(32_000_u32.to_le_bytes());
+        wav.extend([2, 0, 16, 0]);
         wav.resize(320_000, 0);
         assert_eq!(sound_seconds(&wav, LEAST_BYTES_A_SECOND), 10);
         assert_eq!(sound_seconds(&[0; 320_000], COMMON_BYTES_A_SECOND), 20);
-        assert_eq!(sound_seconds(b"RIFF\0\0\0\0WAVEfmt ", 1), 16, "cut");
+        wav[35] = 0x7f;
+        assert_eq!(sound_seconds(&wav, COMMON_BYTES_A_SECOND), 20, "it lies");
+        assert_eq!(sound_seconds(b"\r\n\r\nRIFF\0\0\0\0WAVEfmt ", 1), 20, "cut");
     }
 
     #[test]

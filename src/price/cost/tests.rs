@@ -193,7 +193,8 @@ fn what_is_billed_by_the_piece_costs_its_price_or_is_told_to_have_none() {
 #[test]
 fn what_is_billed_by_the_token_is_not_billed_by_the_piece_as_well() {
     let usage = Usage {
-        input_tokens: 1_000_000,
+        input_tokens: 500_000,
+        output_tokens: 250_000,
         audio_seconds: 60,
         images: 1,
         ..Usage::default()
@@ -210,7 +211,8 @@ fn what_is_billed_by_the_token_is_not_billed_by_the_piece_as_well() {
         second: Some(usd("0.0001")),
         ..Rates::default()
     });
-    let cost_by_the_second = cost(&by_the_second, &usage);
+    let heard = Usage { images: 0, ..usage };
+    let cost_by_the_second = cost(&by_the_second, &heard);
     assert_eq!(cost_by_the_second.by_class.total(), usd("0.006"));
     assert!(!cost_by_the_second.incomplete);
     let tokens_alone = Usage {
@@ -219,6 +221,14 @@ fn what_is_billed_by_the_token_is_not_billed_by_the_piece_as_well() {
         ..usage
     };
     assert!(cost(&by_the_second, &tokens_alone).incomplete);
+    // The prompt by the token, what is made of it by the piece.
+    let prompt_and_image = row_of(Rates {
+        input: plain("1", "2").rates.input,
+        image: Some(usd("0.04")),
+        ..Rates::default()
+    });
+    let prompt_and_image = cost(&prompt_and_image, &usage);
+    assert_eq!(prompt_and_image.by_class.total(), usd("0.54"));
 }
 
 #[test]
@@ -416,14 +426,19 @@ fn bill_in_picos(rates: &Rates, usage: &Usage) -> i128 {
         None => 0,
     };
     let (input, output) = (picos(rates.input), picos(rates.output));
-    let by_the_token = rates.input.is_some() || rates.output.is_some();
-    let by_the_piece = match by_the_token && usage.input_tokens + usage.output_tokens > 0 {
+    let output_is_priced = [rates.output, rates.image_output, rates.audio_output]
+        .iter()
+        .any(Option::is_some);
+    let images = match output_is_priced && usage.output_tokens > 0 {
         true => 0,
-        false => {
-            picos(rates.image) * i128::from(usage.images)
-                + picos(rates.second) * i128::from(usage.audio_seconds)
-        }
+        false => usage.images,
     };
+    let seconds = match output_is_priced && usage.input_tokens + usage.output_tokens > 0 {
+        true => 0,
+        false => usage.audio_seconds,
+    };
+    let by_the_piece =
+        picos(rates.image) * i128::from(images) + picos(rates.second) * i128::from(seconds);
     let written = rates.cache_write_input.map_or(input, Money::picos);
     i128::from(usage.input_tokens) * input
         + difference(rates.cache_read_input, input, usage.cache_read_input_tokens)
