@@ -19,18 +19,6 @@ pub(super) struct Pieces {
 const UPLOADED_IMAGES_MAX: usize = 16;
 
 impl Pieces {
-    /// The most that a request can ask for, which makes so many images where it makes any.
-    pub(super) fn most(endpoint: &Endpoint, body: &[u8], choices: u64) -> Pieces {
-        Pieces {
-            images: if makes_images(endpoint) { choices } else { 0 },
-            seconds: if hears(endpoint) {
-                sound_seconds(body, LEAST_BYTES_A_SECOND)
-            } else {
-                0
-            },
-        }
-    }
-
     /// What they cost.
     pub(super) fn cost(self, row: &PriceRow) -> Money {
         let of = |price: Option<Money>, count| price.unwrap_or_default().saturating_mul(count);
@@ -38,28 +26,38 @@ impl Pieces {
     }
 }
 
-/// What a body has that may be billed as tokens.
-pub(super) fn extent(endpoint: &Endpoint, body: &[u8], long_strings: &LongStrings) -> Extent {
-    let is_json = body.trim_ascii_start().starts_with(b"{");
-    if is_json {
-        return Extent::knowing(body, long_strings);
+/// What a body has that may be billed as tokens, and the most pieces that it can ask for: so many images where it makes any.
+pub(super) fn most(
+    endpoint: &Endpoint,
+    body: &[u8],
+    long_strings: &LongStrings,
+    choices: u64,
+) -> (Extent, Pieces) {
+    let (hears, makes_images) = (hears(endpoint), makes_images(endpoint));
+    let seconds = match hears {
+        true => sound_seconds(body, LEAST_BYTES_A_SECOND),
+        false => 0,
+    };
+    let pieces = Pieces {
+        images: if makes_images { choices } else { 0 },
+        seconds,
+    };
+    if body.trim_ascii_start().starts_with(b"{") {
+        return (Extent::knowing(body, long_strings), pieces);
     }
-    // A form with files.
-    let files = memchr::memmem::find_iter(body, b"filename=").take(UPLOADED_IMAGES_MAX);
-    Extent {
-        // As tightly packed as it goes, whatever it is.
-        audio_bytes: if hears(endpoint) {
-            sound_seconds(body, LEAST_BYTES_A_SECOND) * LEAST_BYTES_A_SECOND
-        } else {
-            0
-        },
-        images: if makes_images(endpoint) {
-            files.count() as u64
-        } else {
-            0
-        },
+    // A form with files. Sound is as tightly packed as it goes, whatever it is.
+    let files = match makes_images {
+        true => memchr::memmem::find_iter(body, b"filename=")
+            .take(UPLOADED_IMAGES_MAX)
+            .count(),
+        false => 0,
+    };
+    let extent = Extent {
+        audio_bytes: seconds.saturating_mul(LEAST_BYTES_A_SECOND),
+        images: files as u64,
         ..Extent::default()
-    }
+    };
+    (extent, pieces)
 }
 
 /// Whether there is output that is billed by the token.

@@ -159,10 +159,10 @@ impl<'a> Need<'a> {
         let choices = applicant.ask.choices.max(1);
         let (extent, pieces) = match endpoint.is_metered() {
             true => (Extent::knowing(body, long_strings), None),
-            false if endpoint.may_report() => (
-                pieces::extent(endpoint, body, long_strings),
-                Some(Pieces::most(endpoint, body, choices)),
-            ),
+            false if endpoint.may_report() => {
+                let (extent, pieces) = pieces::most(endpoint, body, long_strings, choices);
+                (extent, Some(pieces))
+            }
             false => (Extent::default(), None),
         };
         let (most, asked_by) = served.output_max(applicant);

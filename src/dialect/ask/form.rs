@@ -1,5 +1,5 @@
-//! A form with parts (RFC 7578), in which images and sound are uploaded: only the model that it names, and
-//! how many answers it asks for (`n`), is read.
+//! A form with parts (RFC 7578), in which images and sound are uploaded: only the model that it names, and how many
+//! answers it asks for (`n`), are read.
 
 use memchr::memmem;
 
@@ -17,27 +17,32 @@ pub fn read(content_type: &str, body: &[u8]) -> Result<Option<Ask>, AskError> {
     let Some(boundary) = boundary(content_type) else {
         return Ok(None);
     };
-    let mut models = parts(body, &boundary).filter(|(name, _)| name == b"model");
-    let model = models
-        .next()
-        .and_then(|(_, value)| Some((text_model(value).ok()?, value)));
-    if models.next().is_some() {
-        return Err(AskError::twice("model"));
-    }
-    let model_span = model.as_ref().and_then(|(_, value)| {
-        let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-        Some(start..start + value.len())
-    });
-    let choices = parts(body, &boundary)
-        .filter(|(name, _)| name == b"n")
-        .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.trim().parse().ok());
-    Ok(Some(Ask {
-        model: model.map(|(name, _)| name),
-        model_span,
+    let mut ask = Ask {
         is_form: true,
-        choices: choices.fold(1, u64::max).min(CHOICES_MAX),
+        choices: 1,
         ..Ask::default()
-    }))
+    };
+    let mut names_model = false;
+    // Once through a body that holds files.
+    for (name, value) in parts(body, &boundary) {
+        match name.as_slice() {
+            b"model" if names_model => return Err(AskError::twice("model")),
+            b"model" => {
+                names_model = true;
+                ask.model = text_model(value).ok();
+                let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr());
+                let span = start.map(|start| start..start + value.len());
+                ask.model_span = span.filter(|_| ask.model.is_some());
+            }
+            b"n" => {
+                let choices = std::str::from_utf8(value).ok();
+                let choices = choices.and_then(|text| text.trim().parse().ok());
+                ask.choices = ask.choices.max(choices.unwrap_or(1)).min(CHOICES_MAX);
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(ask))
 }
 
 /// What stands between the parts, where a content type is that of a form.
@@ -129,6 +134,15 @@ mod tests {
         body.push_str("--b-1--\r\n");
         let ask = read(TYPE, body.as_bytes())?.unwrap();
         Ok(ask.model.map(|model| model.as_str().to_owned()))
+    }
+
+    #[test]
+    fn the_model_is_found_where_it_stands_and_how_many_answers_are_asked_for() {
+        let body = "--b-1\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n3\r\n\
+            --b-1\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\npainter\r\n--b-1--\r\n";
+        let ask = read(TYPE, body.as_bytes()).unwrap().unwrap();
+        assert_eq!((ask.choices, ask.is_form), (3, true));
+        assert_eq!(&body[ask.model_span.unwrap()], "painter");
     }
 
     #[test]
