@@ -143,7 +143,8 @@ impl fmt::Debug for ModelName {
     }
 }
 
-/// The name of one request: a UUIDv7, so that ids sort by the time they were made.
+/// The name of one ledger entry: a UUIDv7 of the millisecond in which its request began, so that ids sort by time. The bill of
+/// a response that was made in the background is named after that response instead, which says no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(pub uuid::Uuid);
@@ -160,6 +161,12 @@ impl RequestId {
         let mut random = [0; 10];
         fastrand::fill(&mut random);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// When the request of this id began, in milliseconds since 1970; `None` of an id that does not say.
+    pub fn began_ms(self) -> Option<i64> {
+        (self.0.get_version_num() == 7).then_some(())?;
+        i64::try_from(self.0.as_u128() >> 80).ok()
     }
 }
 

@@ -14,14 +14,20 @@ use crate::tokens::{Usage, UsageSource};
 /// 2025-03-01T00:00:00Z.
 pub(crate) const MARCH_MS: i64 = 1_740_787_200_000;
 
+/// The id of a request that began at this moment, another for each `number`.
+pub(crate) fn id_at(started_at: Timestamp, number: u64) -> RequestId {
+    let ms = u128::from(started_at.as_millisecond().unsigned_abs());
+    RequestId(uuid::Uuid::from_u128(
+        ms << 80 | 0x7000_8000_0000_0000_0000 | u128::from(number),
+    ))
+}
+
 /// A completed request, different for each `number`: another id, account, key and second.
 pub(crate) fn sample(number: u64) -> Entry {
     let started_at =
         Timestamp::from_millisecond(MARCH_MS + i64::try_from(number).unwrap() * 1000).unwrap();
     Entry {
-        id: RequestId(uuid::Uuid::from_u128(
-            0x0195_4f10_0000_7000_8000_0000_0000_0000 + u128::from(number),
-        )),
+        id: id_at(started_at, number),
         started_at,
         ended_at: started_at + jiff::SignedDuration::from_millis(1250),
         lineage: [

@@ -95,12 +95,8 @@ impl Known {
 
 /// The month in which an id was made; `None` for ids of the default partition.
 fn month_of(id: RequestId) -> Option<Date> {
-    if id.0.get_version_num() != 7 {
-        return None;
-    }
-    let made_ms = i64::try_from(id.0.as_u128() >> 80).ok()?;
     let day = Offset::UTC
-        .to_datetime(Timestamp::from_millisecond(made_ms).ok()?)
+        .to_datetime(Timestamp::from_millisecond(id.began_ms()?).ok()?)
         .date();
     YEARS.contains(&day.year()).then(|| day.first_of_month())
 }

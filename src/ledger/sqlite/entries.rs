@@ -114,6 +114,9 @@ pub(super) fn insert(
         if pace == Pace::InTurns && number % TURN == TURN - 1 && began.elapsed() < TURNS_TIME {
             std::thread::yield_now();
         }
+        if entry.id.began_ms().is_none() && !is_new_undated(transaction, entry).map_err(failed)? {
+            continue;
+        }
         let row = Numbered::new(transaction, interned, entry)?;
         if row
             .insert(&mut statement, &mut bound, entry)
@@ -133,6 +136,20 @@ pub(super) fn insert(
         schema::add_to_fact(transaction, "entries", new)?;
     }
     Ok(new)
+}
+
+/// Notes the time of an id that does not say it; whether the id is new.
+fn is_new_undated(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+    let values = (
+        entry.id.0.as_bytes().as_slice(),
+        entry.started_at.as_millisecond(),
+    );
+    connection
+        .prepare_cached(
+            "INSERT INTO undated (id, started_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )
+        .and_then(|mut statement| statement.execute(values))
+        .map(|changed| changed > 0)
 }
 
 /// The numbers of an entry's names.
@@ -403,11 +420,21 @@ impl Query {
 
 /// The place of an entry in the order.
 fn started_at(connection: &Connection, id: RequestId) -> Result<(i64, RequestId), StoreError> {
+    let (sql, values) = match id.began_ms() {
+        Some(ms) => (
+            "SELECT started_at FROM entries WHERE id = ? AND started_at = ?",
+            vec![Value::from(id.0.as_bytes().to_vec()), Value::from(ms)],
+        ),
+        None => (
+            "SELECT started_at FROM undated WHERE id = ?",
+            vec![Value::from(id.0.as_bytes().to_vec())],
+        ),
+    };
     connection
-        .prepare_cached("SELECT started_at FROM entries WHERE id = ?1")
+        .prepare_cached(sql)
         .and_then(|mut statement| {
             statement
-                .query_row([id.0.as_bytes().as_slice()], |row| row.get(0))
+                .query_row(params_from_iter(values), |row| row.get(0))
                 .optional()
         })
         .map_err(failed)?

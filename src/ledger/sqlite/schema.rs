@@ -6,10 +6,11 @@ use super::failed;
 use crate::ledger::store::{StoreError, migrations_done};
 
 /// All migrations in order; the schema's version is their count. A file that was released is never changed again.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_ledger.sql"),
     include_str!("migrations/0002_plan_events.sql"),
     include_str!("migrations/0003_pieces.sql"),
+    include_str!("migrations/0004_ids.sql"),
 ];
 
 /// Brings the schema up to date. A process that dies in it leaves the version before; two that start together wait for

@@ -1,6 +1,9 @@
 //! What is SQLite's own; what every store does is in `store_tests`.
 
+use jiff::SignedDuration;
+
 use super::*;
+use crate::ids::RequestId;
 use crate::ledger::samples::sample;
 use crate::ledger::store_tests::suite;
 
@@ -144,10 +147,11 @@ fn the_view_for_people_shows_names_and_times() {
 }
 
 #[test]
-fn a_store_from_before_pieces_were_counted_is_read_with_none() {
+fn a_store_of_schema_2_counts_no_pieces_and_has_its_bills_still() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weir.db");
-    let entries: Vec<_> = (0..3).map(sample).collect();
+    let mut entries: Vec<_> = (0..3).map(sample).collect();
+    entries[1].id = RequestId(uuid::Builder::from_custom_bytes([1; 16]).into_uuid());
     {
         let store = SqliteStore::open(&path).unwrap();
         store.migrate().unwrap();
@@ -156,6 +160,8 @@ fn a_store_from_before_pieces_were_counted_is_read_with_none() {
             ALTER TABLE entries DROP COLUMN code_interpreter_requests;
             ALTER TABLE entries DROP COLUMN images;
             ALTER TABLE entries DROP COLUMN audio_seconds;
+            DROP TABLE undated;
+            CREATE UNIQUE INDEX entries_by_id ON entries (id);
             PRAGMA user_version = 2";
         store.pen().connection.execute_batch(before).unwrap();
     }
@@ -164,7 +170,9 @@ fn a_store_from_before_pieces_were_counted_is_read_with_none() {
     let mut paid = sample(3);
     paid.usage.images = 2;
     paid.usage.audio_seconds = 61;
-    store.append(std::slice::from_ref(&paid)).unwrap();
+    let mut again = entries[1].clone();
+    again.started_at += SignedDuration::from_hours(1);
+    assert_eq!(store.append(&[paid.clone(), again]).unwrap(), 1);
     let mut read = Vec::new();
     let all = &mut |entry| {
         read.push(entry);

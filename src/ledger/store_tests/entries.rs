@@ -3,7 +3,7 @@
 use super::{all, everything, ids, rollup};
 use crate::ids::RequestId;
 use crate::ledger::entry::{Entry, Outcome};
-use crate::ledger::samples::{MARCH_MS, any_entry, sample};
+use crate::ledger::samples::{MARCH_MS, any_entry, id_at, sample};
 use crate::ledger::store::{EntryFilter, Grain, Store, StoreError};
 use crate::money::Money;
 use jiff::{SignedDuration, Timestamp};
@@ -64,6 +64,7 @@ pub(crate) fn entries_come_in_order_whatever_the_order_of_writing(store: &dyn St
     let mut entries: Vec<Entry> = (0..50).map(sample).collect();
     // Two in the same millisecond are ordered by id.
     entries[7].started_at = entries[9].started_at;
+    entries[7].id = id_at(entries[9].started_at, 7);
     let mut sorted = entries.clone();
     sorted.sort_by_key(|entry| (entry.started_at, entry.id));
     entries.reverse();
@@ -74,8 +75,14 @@ pub(crate) fn entries_come_in_order_whatever_the_order_of_writing(store: &dyn St
     assert_eq!(store.approximate_entries().unwrap(), 50);
 }
 
+/// The id of a bill, which does not say a time.
+fn a_bills(number: u64) -> RequestId {
+    RequestId(uuid::Builder::from_custom_bytes(u128::from(number).to_be_bytes()).into_uuid())
+}
+
 pub(crate) fn an_entry_that_is_given_twice_is_kept_and_counted_once(store: &dyn Store) {
-    let entries: Vec<Entry> = (0..10).map(sample).collect();
+    let mut entries: Vec<Entry> = (0..10).map(sample).collect();
+    entries[3].id = a_bills(3);
     let doubled: Vec<Entry> = entries.iter().chain(&entries).cloned().collect();
     assert_eq!(store.append(&doubled).unwrap(), 10);
     assert_eq!(store.append(&entries).unwrap(), 0);
@@ -163,14 +170,19 @@ pub(crate) fn filters_choose_entries(store: &dyn Store) {
 }
 
 pub(crate) fn pages_follow_each_other_in_both_directions(store: &dyn Store) {
-    let entries: Vec<Entry> = (0..5000)
+    let mut entries: Vec<Entry> = (0..5000)
         .map(|number| {
             let mut entry = sample(number);
             // Many in one millisecond.
             entry.started_at = sample(number / 7).started_at;
+            entry.id = match number % 1000 {
+                999 => a_bills(number / 1000),
+                _ => id_at(entry.started_at, number),
+            };
             entry
         })
         .collect();
+    entries.sort_by_key(|entry| (entry.started_at, entry.id));
     store.append(&entries).unwrap();
     let mut forward = ids(&entries);
     for descending in [false, true] {
