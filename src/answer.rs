@@ -98,7 +98,7 @@ impl Body for AnswerBody {
 /// An answer that passes from the upstream to the client.
 pub struct Passing {
     upstream: Option<UpstreamBody>,
-    meter: Option<Meter>,
+    meter: Option<Box<Meter>>,
     exchange: Option<Box<Exchange>>,
     /// For a stream that is held to its reservation as it passes.
     followed: Option<Box<Followed>>,
@@ -180,7 +180,7 @@ impl Passing {
     /// The body of an answer whose head has come.
     pub fn new(
         upstream: UpstreamBody,
-        mut meter: Meter,
+        mut meter: Box<Meter>,
         mut exchange: Box<Exchange>,
         unchanged: bool,
     ) -> Passing {
@@ -319,7 +319,7 @@ impl Passing {
                     self.go_on_following(at_end.then_some(Ok(())), cx);
                 } else if at_end {
                     self.end(Ok(()), cx);
-                } else if self.meter.as_ref().is_some_and(Meter::is_complete) {
+                } else if self.meter.as_deref().is_some_and(Meter::is_complete) {
                     self.settle(End::Complete, Outcome::Completed, cx);
                 }
                 Poll::Ready(())
@@ -387,11 +387,10 @@ impl Passing {
 
     /// Settles, once. Most settlements are done within this call; one that counts tokens is polled further.
     fn settle(&mut self, end: End, outcome: Outcome, cx: &mut Context<'_>) {
-        let (Some(exchange), Some(meter)) = (self.exchange.take(), self.meter.take()) else {
+        let (Some(exchange), Some(mut meter)) = (self.exchange.take(), self.meter.take()) else {
             return;
         };
         // After the dialect's end mark the rest passes unread; bytes held back until then come first.
-        let mut meter = meter;
         self.ready.push(meter.held());
         match exchange.settle(meter.finish(end), outcome) {
             Settlement::Done(settled) => self.settled(settled),

@@ -45,7 +45,7 @@ pub struct Exchange {
     pub(crate) cut: Option<Cut>,
     pub(crate) question: Question,
     /// The entry as far as it is known.
-    pub(crate) entry: Entry,
+    pub(crate) entry: Box<Entry>,
     /// Whether a part of what was used has no price: the cost is then not all of it.
     pub(crate) incomplete: bool,
     /// Whether something is billed beside the usage, which no price table can know.

@@ -93,7 +93,7 @@ pub(crate) fn begin<'a>(
         ));
     };
     let mut entry = match frame.entry(0, Outcome::Interrupted) {
-        Some(entry) => entry,
+        Some(entry) => Box::new(entry),
         None => return Err(Refusal::new(Code::Internal, "The request has no caller.")),
     };
     entry.upstream = Some(first.settings.id.clone());

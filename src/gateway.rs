@@ -93,12 +93,12 @@ impl Gateway {
 
     /// Hands an entry to the ledger. The journal keeps room for the end of every request that began, so this fails only
     /// when the disk itself does; the entry is then still in the writer's hands.
-    pub fn book(&self, entry: Entry) {
+    pub fn book(&self, entry: impl Into<Box<Entry>>) {
         self.booked(self.ledger.close(entry));
     }
 
     /// Hands an entry to the ledger, to be written together with others by [`Gateway::write_records`].
-    pub fn put_down(&self, entry: Entry) {
+    pub fn put_down(&self, entry: impl Into<Box<Entry>>) {
         self.booked(self.ledger.put_close(entry));
     }
 

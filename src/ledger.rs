@@ -227,7 +227,7 @@ impl Ledger {
     /// # Errors
     /// Only when the disk fails: space for the end of a begun request is kept in reserve. The entry is then on its way to
     /// the store all the same, but would not survive the death of this process.
-    pub fn close(&self, entry: Entry) -> Result<(), LedgerError> {
+    pub fn close(&self, entry: impl Into<Box<Entry>>) -> Result<(), LedgerError> {
         self.put_close(entry)?;
         self.write()
     }
@@ -237,8 +237,9 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::close`].
-    pub fn put_close(&self, entry: Entry) -> Result<(), LedgerError> {
-        Ok(self.shared.journal.put_close(entry, &self.hand_on())?)
+    pub fn put_close(&self, entry: impl Into<Box<Entry>>) -> Result<(), LedgerError> {
+        let (journal, entry) = (&self.shared.journal, entry.into());
+        Ok(journal.put_close(entry, &self.hand_on())?)
     }
 
     /// Writes the records that were put down.
@@ -249,10 +250,10 @@ impl Ledger {
         Ok(self.shared.journal.write(&self.hand_on())?)
     }
 
-    fn hand_on(&self) -> impl Fn(Entry, Option<journal::Position>) {
+    fn hand_on(&self) -> impl Fn(Box<Entry>, Option<journal::Position>) {
         |entry, place| match place {
-            Some(place) => self.shared.queue.push(entry, place),
-            None => self.shared.queue.push_unwritten(entry),
+            Some(place) => self.shared.queue.push(*entry, place),
+            None => self.shared.queue.push_unwritten(*entry),
         }
     }
 

@@ -120,8 +120,8 @@ enum Source {
 }
 
 impl Meter {
-    /// A meter for one answer.
-    pub fn new(settings: MeterSettings) -> Self {
+    /// A meter for one answer; in a box, since it is large and goes from hand to hand.
+    pub fn new(settings: MeterSettings) -> Box<Self> {
         let MeterSettings {
             endpoint,
             dialect,
@@ -136,7 +136,7 @@ impl Meter {
             &caps,
         );
         let strip = strip_usage && event_stream && encoding.is_none();
-        Self {
+        Box::new(Self {
             source: match encoding {
                 None => Source::Plain(side),
                 Some(ContentEncoding::Unknown) => Source::Blind(side),
@@ -145,7 +145,7 @@ impl Meter {
             strip: strip.then(Strip::default),
             event_stream,
             any_bytes: false,
-        }
+        })
     }
 
     /// Takes a chunk from the upstream and returns what to pass on now: the very same bytes, unless usage is
@@ -210,8 +210,8 @@ impl Meter {
     }
 
     /// What the answer said.
-    pub fn finish(self, end: End) -> Reading {
-        match self.source {
+    pub fn finish(mut self: Box<Self>, end: End) -> Reading {
+        match &mut self.source {
             Source::Plain(side) => side.finish(end),
             Source::Encoded(decoder) => decoder.finish(end),
             Source::Blind(side) => Reading {

@@ -191,7 +191,7 @@ impl Passing {
             self.end(result, cx);
             return Some(Poll::Ready(()));
         }
-        if self.meter.as_ref().is_some_and(Meter::is_complete) {
+        if self.meter.as_deref().is_some_and(Meter::is_complete) {
             self.followed = None;
             self.settle(End::Complete, Outcome::Completed, cx);
             return Some(Poll::Ready(()));

@@ -163,7 +163,7 @@ impl Report {
     }
 
     /// What the answer said.
-    pub fn finish(mut self, end: End) -> Reading {
+    pub fn finish(&mut self, end: End) -> Reading {
         let beside =
             self.calls.shells > 0 || (self.calls.images > 0 && !self.reported.names_image_tool());
         let service_tier = self.reported.served_tier();
@@ -179,17 +179,17 @@ impl Report {
             usage,
             usage_final,
             parts: parts.unwrap_or_default(),
-            served_model: self.served_model,
+            served_model: self.served_model.take(),
             service_tier,
-            response_id: self.response_id,
+            response_id: self.response_id.take(),
             queued: self.queued,
             background: self.background,
             created_at: self.created_at,
-            output: self.collector.output,
-            calls: self.calls,
+            output: std::mem::take(&mut self.collector.output),
+            calls: std::mem::take(&mut self.calls),
             billed_beside: beside,
             images: self.images,
-            failed: self.failed,
+            failed: self.failed.take(),
             absurd,
             skipped_events: 0,
             gave_up: false,

@@ -86,7 +86,7 @@ impl Exchange {
             endpoint: Endpoint::Responses.as_str().into(),
             model: self.entry.model.clone().or(self.entry.served_model.clone()),
             outcome: Outcome::Completed,
-            ..std::mem::replace(&mut self.entry, asked)
+            ..*std::mem::replace(&mut self.entry, asked)
         };
         let key = traffic_key(&self.snapshot, &billed);
         // The bill's, not of the entry that says what was asked.

@@ -169,7 +169,11 @@ impl Journal {
     }
 
     /// Puts a request's end in line. [`Journal::write`] must have written it before the client can see the end.
-    pub(super) fn put_close(&self, entry: Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
+    pub(super) fn put_close(
+        &self,
+        entry: Box<Entry>,
+        hand_on: HandOn<'_>,
+    ) -> Result<(), JournalError> {
         let mut pen = self.pen();
         self.turn_when_full(&mut pen, hand_on);
         pen.failed.remove(&entry.id);
@@ -188,7 +192,7 @@ impl Journal {
         };
         let segment = pen.segment.number();
         pen.keep(segment);
-        let what = What::Close(Box::new((entry, open)));
+        let what = What::Close(entry, open);
         self.put_in_line(&mut pen, InLine { bytes, what }, hand_on);
         Ok(())
     }
@@ -295,7 +299,7 @@ impl Journal {
     }
 
     fn close(&self, entry: Entry, hand_on: HandOn<'_>) -> Result<(), JournalError> {
-        self.put_close(entry, hand_on)?;
+        self.put_close(entry.into(), hand_on)?;
         self.write(hand_on)
     }
 }

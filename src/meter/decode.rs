@@ -81,13 +81,13 @@ impl Decoder {
         }
     }
 
-    pub(super) fn finish(mut self, end: End) -> Reading {
+    pub(super) fn finish(&mut self, end: End) -> Reading {
         let gave_up = matches!(self.state, State::GaveUp(_));
         let side = match &mut self.state {
             State::GaveUp(side) => side.take(),
             state => state.sink().and_then(|sink| sink.side.take()),
         };
-        let reading = side.map(|side| side.finish(end)).unwrap_or_default();
+        let reading = side.map(|mut side| side.finish(end)).unwrap_or_default();
         Reading {
             gave_up: gave_up || reading.gave_up,
             ..reading

@@ -101,11 +101,11 @@ impl Side {
         }
     }
 
-    pub(super) fn finish(mut self, end: End) -> Reading {
+    pub(super) fn finish(&mut self, end: End) -> Reading {
         let mut skipped_events = 0;
         let mut too_long = false;
-        match self.shape {
-            Shape::Events(mut events) => {
+        match &mut self.shape {
+            Shape::Events(events) => {
                 events.finish(|Event { name, data, .. }| {
                     self.report.event(name, data);
                 });
@@ -194,9 +194,9 @@ impl Body {
         !self.too_long
     }
 
-    fn joined(mut self) -> Bytes {
+    fn joined(&mut self) -> Bytes {
         if self.chunks.is_empty() {
-            return self.gathered.freeze();
+            return self.gathered.split().freeze();
         }
         if let ([only], true) = (self.chunks.as_slice(), self.gathered.is_empty()) {
             return only.clone();

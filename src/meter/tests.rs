@@ -27,7 +27,7 @@ pub(super) fn meter(
     endpoint: &Endpoint,
     event_stream: bool,
     encoding: Option<ContentEncoding>,
-) -> Meter {
+) -> Box<Meter> {
     Meter::new(MeterSettings {
         endpoint: endpoint.clone(),
         dialect: Dialect::OpenAi,

@@ -18,7 +18,7 @@ pub(super) struct Reported {
     absurd: bool,
     service_tier: Option<Box<str>>,
     /// What the images of a response took that is billed by a model of their own, and that model.
-    image_tool: Option<(ModelName, Figures)>,
+    image_tool: Option<Box<(ModelName, Figures)>>,
     /// Anthropic's fast mode.
     fast: bool,
     /// The one region in which Anthropic kept the request.
@@ -113,14 +113,15 @@ impl Reported {
                 _ => {}
             });
             if let Some(model) = model.filter(|_| makes_images) {
-                self.image_tool = Some((ModelName::new(&model), figures.clone()));
+                let named = (ModelName::new(&model), figures.clone());
+                self.image_tool = Some(Box::new(named));
             }
         });
     }
 
     /// Whether the tokens of a response's images are reported.
     pub(super) fn names_image_tool(&self) -> bool {
-        let figures = self.image_tool.as_ref().map(|(_, figures)| figures);
+        let figures = self.image_tool.as_deref().map(|(_, figures)| figures);
         figures.is_some_and(|figures| !figures.usage(Habit::Chat).is_zero())
     }
 
@@ -155,13 +156,14 @@ impl Reported {
     /// The usage and its parts: the answer's own report, the iterations that it may leave out, and the images made beside it. `None` when nothing was
     /// reported, or something absurd that no later report has put right.
     pub(super) fn usage(
-        self,
+        &self,
         habit: Habit,
         served_model: Option<&ModelName>,
         calls: &Calls,
     ) -> Option<(Usage, Vec<ServedPart>)> {
-        let figures = self.figures.filter(|figures| !figures.is_absurd())?;
-        let iterations = self.iterations.ok()?;
+        let figures = self.figures.as_ref();
+        let figures = figures.filter(|figures| !figures.is_absurd())?;
+        let iterations = self.iterations.as_ref().ok()?;
         let total = figures.usage(habit);
         let mut parts: Vec<ServedPart> = Vec::new();
         let mut add = |model: Option<ModelName>, usage: Usage| match parts
@@ -179,7 +181,7 @@ impl Reported {
         for (model, figures) in iterations {
             let usage = figures.usage(habit);
             sum += usage;
-            add(model.or_else(|| served_model.cloned()), usage);
+            add(model.as_ref().or(served_model).cloned(), usage);
         }
         let mut all = total.zip(&sum, u64::max);
         calls.add_to(&mut all);
@@ -187,12 +189,12 @@ impl Reported {
         if !rest.is_zero() || all.is_zero() {
             add(served_model.cloned(), rest);
         }
-        if let Some((model, figures)) = self.image_tool {
+        if let Some((model, figures)) = self.image_tool.as_deref() {
             let usage = figures.usage(Habit::Chat);
             if !usage.is_zero() {
                 all += usage;
                 parts.push(ServedPart {
-                    model: Some(model),
+                    model: Some(model.clone()),
                     usage,
                     by_tool: true,
                 });

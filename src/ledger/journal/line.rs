@@ -14,7 +14,7 @@ const LINE_BYTES: usize = 64 * 1024;
 
 /// Takes each closed entry with the place behind its record, in the journal's order: no other record can come between. One
 /// that could not be written has no place.
-pub(in crate::ledger) type HandOn<'a> = &'a dyn Fn(Entry, Option<Position>);
+pub(in crate::ledger) type HandOn<'a> = &'a dyn Fn(Box<Entry>, Option<Position>);
 
 /// A record in the pen's buffer.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct InLine {
 pub(super) enum What {
     Begin(RequestId),
     /// With the begin that it ends.
-    Close(Box<(Entry, Option<Open>)>),
+    Close(Box<Entry>, Option<Open>),
 }
 
 impl Journal {
@@ -118,15 +118,13 @@ impl Journal {
                     // Its close stands behind it: nobody asks for the begin any more.
                     None => never_begun.push(id),
                 },
-                (What::Close(closed), Ok(())) => {
-                    let (entry, open) = *closed;
+                (What::Close(entry, open), Ok(())) => {
                     if let Some(open) = open {
                         pen.let_go(open.segment);
                     }
                     hand_on(entry, Some(Position { segment, offset }));
                 }
-                (What::Close(closed), Err(error)) => {
-                    let (entry, open) = *closed;
+                (What::Close(entry, open), Err(error)) => {
                     pen.let_go(segment);
                     match open {
                         Some(open) if never_begun.contains(&entry.id) => pen.let_go(open.segment),
@@ -192,12 +190,12 @@ mod tests {
         for segment_bytes in [1, 1 << 20] {
             let (_root, journal) = journal(segment_bytes);
             let handed_on = RefCell::new(Vec::new());
-            let hand_on = |entry: Entry, place| handed_on.borrow_mut().push((entry.id, place));
+            let hand_on = |entry: Box<Entry>, place| handed_on.borrow_mut().push((entry.id, place));
             for number in 0..3 {
                 journal.put_begin(&sample(number), &hand_on).unwrap();
             }
             for number in [1, 0, 2] {
-                journal.put_close(sample(number), &hand_on).unwrap();
+                journal.put_close(sample(number).into(), &hand_on).unwrap();
             }
             if segment_bytes > 1 {
                 assert_eq!(journal.bytes(), segment::HEADER_BYTES as u64);
@@ -225,7 +223,7 @@ mod tests {
     fn each_record_learns_its_own_fate_where_all_of_them_together_do_not_fit() {
         let (_root, journal) = journal(1 << 20);
         let handed_on = RefCell::new(Vec::new());
-        let hand_on = |entry: Entry, place: Option<_>| {
+        let hand_on = |entry: Box<Entry>, place: Option<_>| {
             handed_on.borrow_mut().push((entry.id, place.is_some()))
         };
         journal.begin(&sample(1)).unwrap();
@@ -239,7 +237,7 @@ mod tests {
 
         journal.put_begin(&sample(2), &hand_on).unwrap();
         journal.put_begin(&sample(3), &hand_on).unwrap();
-        journal.put_close(sample(1), &hand_on).unwrap();
+        journal.put_close(sample(1).into(), &hand_on).unwrap();
         assert_eq!(journal.write_begin(sample(2).id, &hand_on), Ok(()));
         assert!(journal.write_begin(sample(3).id, &hand_on).is_err());
         assert_eq!(*handed_on.borrow(), [(sample(1).id, false)]);
@@ -253,7 +251,7 @@ mod tests {
             .pen()
             .segment
             .replace_file(disk.try_clone().unwrap());
-        journal.put_close(sample(2), &hand_on).unwrap();
+        journal.put_close(sample(2).into(), &hand_on).unwrap();
         assert_eq!(journal.write(&hand_on), Ok(()));
         assert_eq!(handed_on.borrow().last(), Some(&(sample(2).id, true)));
     }
@@ -265,7 +263,7 @@ mod tests {
         let read_only = File::open(segment::path(&journal.directory, 1)).unwrap();
         let disk = journal.pen().segment.replace_file(read_only);
         journal.put_begin(&sample(1), &|_, _| {}).unwrap();
-        journal.put_close(sample(1), &|_, _| {}).unwrap();
+        journal.put_close(sample(1).into(), &|_, _| {}).unwrap();
         assert!(journal.write(&|_, _| {}).is_err());
         let disk = disk.try_clone().unwrap();
         journal.pen().segment.replace_file(disk);
@@ -280,7 +278,7 @@ mod tests {
         let (_root, journal) = journal(1);
         journal.begin(&sample(1)).unwrap();
         journal.begin(&sample(2)).unwrap();
-        journal.put_close(sample(1), &|_, _| {}).unwrap();
+        journal.put_close(sample(1).into(), &|_, _| {}).unwrap();
         let nothing = BTreeMap::new();
         journal.release(Position::default(), &nothing).unwrap();
         let files = |journal: &Journal| segment::list(&journal.directory).unwrap();

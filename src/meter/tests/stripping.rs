@@ -13,7 +13,7 @@ fn strip(pieces: &[&str]) -> Vec<String> {
     passed
 }
 
-fn stripping() -> Meter {
+fn stripping() -> Box<Meter> {
     Meter::new(MeterSettings {
         endpoint: Endpoint::ChatCompletions,
         dialect: Dialect::OpenAi,
