@@ -43,14 +43,15 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The client's request without what concerns its own connection only.
-    pub(crate) fn new(head: Parts, body: RequestBody) -> Outgoing {
-        let all = head.uri.path_and_query().map_or("/", |all| all.as_str());
+    /// The client's request without what concerns its own connection only; its target and headers are taken.
+    pub(crate) fn new(head: &mut Parts, body: RequestBody) -> Outgoing {
+        let uri = std::mem::take(&mut head.uri);
+        let all = uri.path_and_query().map_or("/", |all| all.as_str());
         let path = all.strip_prefix("/v1").unwrap_or(all).to_owned();
-        let mut headers = head.headers;
+        let mut headers = std::mem::take(&mut head.headers);
         headers::for_upstream(&mut headers);
         Outgoing {
-            method: head.method,
+            method: head.method.clone(),
             path,
             headers,
             body,

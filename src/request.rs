@@ -39,29 +39,34 @@ use crate::refuse::Refusal;
 use crate::snapshot::Snapshot;
 
 /// Serves one request on the data path. Every request that carried a valid key ends as one ledger entry, refused ones too.
-pub async fn serve(
+///
+/// An `async fn` would hold its arguments twice, and every request's future would be as much larger.
+pub fn serve(
     gateway: Arc<Gateway>,
     request: Request<ClientBody>,
     peer: Arc<Peer>,
-) -> Response<AnswerBody> {
+) -> impl Future<Output = Response<AnswerBody>> {
     let mut frame = Frame::new(&gateway, &request);
-    let (head, mut body) = request.into_parts();
-    let expects = head.headers.get(header::EXPECT);
-    let expects = expects.is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let response = match live(&gateway, &mut frame, head, &mut body, &peer).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            body::read_off(expects, &mut body).await;
-            frame.refuse(&gateway, refusal)
+    let (mut head, mut body) = request.into_parts();
+    async move {
+        let expects = head.headers.get(header::EXPECT);
+        let expects =
+            expects.is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let response = match live(&gateway, &mut frame, &mut head, &mut body, &peer).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                body::read_off(expects, &mut body).await;
+                frame.refuse(&gateway, refusal)
+            }
+        };
+        if frame.put_down {
+            // Written when this is dropped: also when the client has gone and nobody comes back to this line.
+            let records = Records(&gateway);
+            let_others_first(&gateway).await;
+            drop(records);
         }
-    };
-    if frame.put_down {
-        // Written when this is dropped: also when the client has gone and nobody comes back to this line.
-        let records = Records(&gateway);
-        let_others_first(&gateway).await;
-        drop(records);
+        response
     }
-    response
 }
 
 /// Records that were put down while others had their turn, on behalf of all of them.
@@ -88,71 +93,73 @@ pub(crate) async fn let_others_first(gateway: &Gateway) {
 async fn live(
     gateway: &Arc<Gateway>,
     frame: &mut Frame,
-    head: Parts,
+    head: &mut Parts,
     body: &mut ClientBody,
     peer: &Peer,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let snapshot = Arc::clone(&frame.snapshot);
-    let endpoint = frame.endpoint.clone().ok_or_else(no_such_path)?;
+    // What is needed until the request sets out is not held while it is on its way.
+    let mut journey = {
+        let snapshot = Arc::clone(&frame.snapshot);
+        let endpoint = frame.endpoint.clone().ok_or_else(no_such_path)?;
 
-    let caller = identify(
-        &head.headers,
-        peer,
-        &snapshot,
-        &gateway.pepper,
-        frame.started_at,
-    )?;
-    frame.caller = Some(caller.clone());
-    frame.tags = tags::read(&head.headers);
-    caller.permit(peer.address.ip(), frame.started_at)?;
-    check_target(&head)?;
-    frame.place = Some(find_place(gateway, &snapshot, &caller)?);
-    if let Some(listing) = models::answer(&endpoint, &head, &snapshot, &caller, frame.dialect)? {
-        return Ok(frame.answered_here(gateway, listing));
-    }
+        let caller = identify(
+            &head.headers,
+            peer,
+            &snapshot,
+            &gateway.pepper,
+            frame.started_at,
+        )?;
+        frame.caller = Some(caller.clone());
+        frame.tags = tags::read(&head.headers);
+        caller.permit(peer.address.ip(), frame.started_at)?;
+        check_target(head)?;
+        frame.place = Some(find_place(gateway, &snapshot, &caller)?);
+        if let Some(listing) = models::answer(&endpoint, head, &snapshot, &caller, frame.dialect)? {
+            return Ok(frame.answered_here(gateway, listing));
+        }
 
-    let bounds = &snapshot.config.server;
-    let body = body::read(&head, body, bounds, &gateway.body_memory).await?;
-    let ask = read_ask(&endpoint, &head, &body.plain).map_err(refuse_ask)?;
-    frame.ask(&ask);
-    if let Some(model) = &ask.model
-        && !caller.may_use(model.as_str())
-    {
-        return Err(models::unknown(model));
-    }
+        let bounds = &snapshot.config.server;
+        let body = body::read(head, body, bounds, &gateway.body_memory).await?;
+        let ask = read_ask(&endpoint, head, &body.plain).map_err(refuse_ask)?;
+        frame.ask(&ask);
+        if let Some(model) = &ask.model
+            && !caller.may_use(model.as_str())
+        {
+            return Err(models::unknown(model));
+        }
 
-    let model = ask.model.as_ref();
-    let mut route = snapshot.router.route(&endpoint, frame.dialect, model)?;
-    if let Some(id) = kept_turn(&endpoint, head.uri.path(), &ask)
-        && let Some(turn) = gateway.conversations.turn(&TurnId {
-            account: caller.member.account.id.clone(),
-            id: id.into(),
-        })
-    {
-        let router = &snapshot.router;
-        router.lead_to(&turn.upstream, &mut route, frame.dialect, model);
-    }
-    let applicant = admit::Applicant {
-        id: frame.id,
-        caller: &caller,
-        endpoint: &endpoint,
-        dialect: frame.dialect,
-        ask: &ask,
-        body: &body.plain,
+        let model = ask.model.as_ref();
+        let mut route = snapshot.router.route(&endpoint, frame.dialect, model)?;
+        if let Some(id) = kept_turn(&endpoint, head.uri.path(), &ask)
+            && let Some(turn) = gateway.conversations.turn(&TurnId {
+                account: caller.member.account.id.clone(),
+                id: id.into(),
+            })
+        {
+            let router = &snapshot.router;
+            router.lead_to(&turn.upstream, &mut route, frame.dialect, model);
+        }
+        let applicant = admit::Applicant {
+            id: frame.id,
+            caller: &caller,
+            endpoint: &endpoint,
+            dialect: frame.dialect,
+            ask: &ask,
+            body: &body.plain,
+        };
+        let admitted = admit::admit(gateway, &snapshot, applicant, route).await?;
+
+        let question = Question {
+            charge: Charge::of(&endpoint, &head.method),
+            endpoint,
+            model: admitted.model.clone(),
+            body: body.plain.clone(),
+            ask,
+        };
+        let outgoing = Outgoing::new(head, body);
+        forward::begin(gateway, frame, admitted, question, outgoing)?
     };
-    let admitted = Box::pin(admit::admit(gateway, &snapshot, applicant, route)).await?;
-
-    let question = Question {
-        charge: Charge::of(&endpoint, &head.method),
-        endpoint,
-        model: admitted.model.clone(),
-        body: body.plain.clone(),
-        ask,
-    };
-    let outgoing = Outgoing::new(head, body);
-    let mut journey = forward::begin(gateway, frame, admitted, question, outgoing)?;
-    // The call is the largest step: in a box of its own it does not make every request's future as large.
-    Box::pin(forward::forward(frame, &mut journey)).await
+    forward::forward(frame, &mut journey).await
 }
 
 /// What is known of a request whatever becomes of it.
