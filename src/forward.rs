@@ -94,7 +94,7 @@ pub(crate) fn begin<'a>(
         ));
     };
     let mut entry = match frame.entry(0, Outcome::Interrupted) {
-        Some(entry) => Box::new(entry),
+        Some(entry) => entry,
         None => return Err(Refusal::new(Code::Internal, "The request has no caller.")),
     };
     entry.upstream = Some(first.settings.id.clone());

@@ -252,8 +252,8 @@ impl Ledger {
 
     fn hand_on(&self) -> impl Fn(Box<Entry>, Option<journal::Position>) {
         |entry, place| match place {
-            Some(place) => self.shared.queue.push(*entry, place),
-            None => self.shared.queue.push_unwritten(*entry),
+            Some(place) => self.shared.queue.push(entry, place),
+            None => self.shared.queue.push_unwritten(entry),
         }
     }
 

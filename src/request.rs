@@ -227,9 +227,9 @@ impl Frame {
 
     /// The entry as far as it is known, its end still its beginning (see [`Entry::end`]); `None` for a stranger, who has no
     /// account to book it on.
-    pub(crate) fn entry(&self, status: u16, outcome: Outcome) -> Option<Entry> {
+    pub(crate) fn entry(&self, status: u16, outcome: Outcome) -> Option<Box<Entry>> {
         let caller = self.caller.as_ref()?;
-        Some(Entry {
+        Some(Box::new(Entry {
             id: self.id,
             started_at: self.started_at,
             ended_at: self.started_at,
@@ -260,7 +260,7 @@ impl Frame {
             end_user: self.asked.end_user.clone(),
             tags: self.tags.clone(),
             corrects: None,
-        })
+        }))
     }
 
     /// Books a refusal of a known caller, and turns it into the answer.
@@ -287,7 +287,7 @@ impl Frame {
         response
     }
 
-    fn book(&self, gateway: &Gateway, mut entry: Entry) {
+    fn book(&self, gateway: &Gateway, mut entry: Box<Entry>) {
         let duration = self.started.elapsed();
         entry.end(Timestamp::now(), duration);
         let observation = Observation {

@@ -70,12 +70,12 @@ impl Batches {
         self.entries / self.batch_max
     }
 
-    pub(super) fn push(&mut self, entry: Entry, position: Position) {
+    pub(super) fn push(&mut self, entry: Box<Entry>, position: Position) {
         self.entries += 1;
         if let Some(last) = self.batches.back_mut()
             && last.entries.len() < self.batch_max
         {
-            last.push(entry, position);
+            last.push(*entry, position);
             return;
         }
         let mut batch = self.spare.pop().unwrap_or_else(|| {
@@ -85,7 +85,7 @@ impl Batches {
                 positions: Vec::with_capacity(entries),
             }
         });
-        batch.push(entry, position);
+        batch.push(*entry, position);
         self.batches.push_back(batch);
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn entries_come_out_in_their_order_in_batches_of_what_the_store_takes() {
         let mut batches = Batches::new(3);
         for number in 0..7 {
-            batches.push(sample(number), Position::default());
+            batches.push(sample(number).into(), Position::default());
         }
         assert_eq!(batches.len(), 7);
         let mut taken = Vec::new();
@@ -128,12 +128,12 @@ mod tests {
     #[test]
     fn a_batch_given_back_lends_its_memory_to_the_next_and_only_some_are_kept() {
         let mut batches = Batches::new(3);
-        batches.push(sample(1), Position::default());
+        batches.push(sample(1).into(), Position::default());
         let mut used = batches.take().unwrap();
         let memory = used.entries.as_ptr();
         used.clear();
         batches.give_back(used);
-        batches.push(sample(2), Position::default());
+        batches.push(sample(2).into(), Position::default());
         assert_eq!(batches.take().unwrap().entries.as_ptr(), memory);
 
         for _ in 0..100 {

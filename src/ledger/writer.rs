@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Takes a closed entry; when there are too many, only its place. Never waits for the store.
-    pub(super) fn push(&self, entry: Entry, position: Position) {
+    pub(super) fn push(&self, entry: Box<Entry>, position: Position) {
         let mut state = self.state();
         state.closed += 1;
         if state.behind || state.queued.len() >= self.entries_max {
@@ -102,7 +102,7 @@ impl Queue {
     }
 
     /// Takes an entry that the journal could not: it has no place there, and is lost when the queue is full.
-    pub(super) fn push_unwritten(&self, entry: Entry) {
+    pub(super) fn push_unwritten(&self, entry: Box<Entry>) {
         let mut state = self.state();
         if state.behind || state.queued.len() >= self.entries_max {
             tracing::error!(id = %entry.id, "an entry is lost: neither the journal nor the store takes it");
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(queue.store_is_back(), None);
         queue.set_store_away();
         for number in 0..3 {
-            queue.push(sample(number), Position::default());
+            queue.push(sample(number).into(), Position::default());
         }
         assert_eq!(queue.store_is_back(), Some(3));
         assert_eq!(queue.store_is_back(), None);
@@ -457,7 +457,7 @@ mod tests {
     fn a_writer_that_many_full_batches_wait_for_hurries() {
         let queue = Queue::new(100, 2, Position::default());
         for number in 0..11 {
-            queue.push(sample(number), Position::default());
+            queue.push(sample(number).into(), Position::default());
         }
         let mut hurries = Vec::new();
         while queue.state().queued.len() > 0 {
