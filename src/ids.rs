@@ -143,8 +143,9 @@ impl fmt::Debug for ModelName {
     }
 }
 
-/// The name of one ledger entry: a UUIDv7 of the millisecond in which its request began, so that ids sort by time. The bill of
-/// a response that was made in the background is named after that response instead, which says no time.
+/// The name of one ledger entry. A request's is a UUIDv7 of the millisecond in which it began, a correction's one of the
+/// millisecond in which the request that it corrects began, so that ids sort by time. The bill of a response that was made in
+/// the background is named after that response, by a UUIDv8, and says no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(pub uuid::Uuid);
@@ -165,8 +166,7 @@ impl RequestId {
 
     /// When the request of this id began, in milliseconds since 1970; `None` of an id that does not say.
     pub fn began_ms(self) -> Option<i64> {
-        (self.0.get_version_num() == 7).then_some(())?;
-        i64::try_from(self.0.as_u128() >> 80).ok()
+        (self.0.get_version_num() == 7).then(|| (self.0.as_u128() >> 80) as i64)
     }
 }
 

@@ -46,9 +46,10 @@ pub fn serve(
     request: Request<ClientBody>,
     peer: Arc<Peer>,
 ) -> impl Future<Output = Response<AnswerBody>> {
-    let mut frame = Frame::new(&gateway, &request);
     let (mut head, mut body) = request.into_parts();
     async move {
+        // On HTTP/2 many futures may be made before the first of them has its turn: they are not in flight until then.
+        let mut frame = Frame::new(&gateway, &head);
         let expects = head.headers.get(header::EXPECT);
         let expects =
             expects.is_some_and(|word| word.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -188,12 +189,12 @@ struct Asked {
 }
 
 impl Frame {
-    fn new(gateway: &Arc<Gateway>, request: &Request<ClientBody>) -> Frame {
-        let endpoint = Endpoint::of_request(request.method(), request.uri().path());
+    fn new(gateway: &Arc<Gateway>, head: &Parts) -> Frame {
+        let endpoint = Endpoint::of_request(&head.method, head.uri.path());
         let dialect = match &endpoint {
             // A path that both dialects have: Anthropic's SDKs always send this header.
             Some(Endpoint::Other(_) | Endpoint::Models) | None
-                if request.headers().contains_key("anthropic-version") =>
+                if head.headers.contains_key("anthropic-version") =>
             {
                 Dialect::Anthropic
             }

@@ -162,7 +162,7 @@ impl Report {
         self.complete
     }
 
-    /// What the answer said.
+    /// What the answer said, once: it takes it out.
     pub fn finish(&mut self, end: End) -> Reading {
         let beside =
             self.calls.shells > 0 || (self.calls.images > 0 && !self.reported.names_image_tool());

@@ -9,8 +9,8 @@
 //! **Upkeep.** Automatic checkpoints are off: they would run inside a commit. The keeper thread does them on a connection
 //! of its own, beside the writer, and holds the writer back only for the short rest once the log has grown large.
 //!
-//! **Several processes** may have the file open: an old and a new gateway, the command line. Writers wait for each other
-//! up to `BUSY_TIMEOUT`.
+//! **Several processes** may have the file open: a gateway that stops and the one that follows it, the command line. Writers
+//! wait for each other up to `BUSY_TIMEOUT`. All are of one version: what a new one has migrated is not an older one's to write.
 
 mod entries;
 mod names;

@@ -264,7 +264,8 @@ pub trait Store: Send + Sync {
     fn migrate(&self) -> Result<(), StoreError>;
 
     /// Writes entries and their rollups in one transaction. An entry whose id is already there is left alone, so a
-    /// batch may be given again after a failure. Returns how many were new.
+    /// batch may be given again after a failure: the same entry, or another that began in the same millisecond (an id that says
+    /// a time has but one). Returns how many were new.
     fn append(&self, entries: &[Entry]) -> Result<usize, StoreError>;
 
     /// As [`Store::append`], for a batch that has time: on a busy core others have their turn while it is written.

@@ -155,7 +155,8 @@ class Bench:
 
     def streams(self, kind: str, model: str, each: int) -> None:
         for name, target in self.targets.items():
-            # Who has rested for longer finds colder caches, and what was measured before takes the one longer than the other.
+            # What was measured before ended at different times for the two, and who rests for longer finds colder caches:
+            # each has the same load and the same rest.
             self.load.run(target.streamed, model="bench-stream-2-10", connections=32, each=2)
             time.sleep(1)
             outcome, cpu = self.measured(target, target.streamed, model=model, connections=32, each=each)

@@ -114,7 +114,8 @@ pub(super) fn insert(
         if pace == Pace::InTurns && number % TURN == TURN - 1 && began.elapsed() < TURNS_TIME {
             std::thread::yield_now();
         }
-        if entry.id.began_ms().is_none() && !is_new_undated(transaction, entry).map_err(failed)? {
+        let says_when = entry.id.began_ms() == Some(entry.started_at.as_millisecond());
+        if !says_when && !note_undated(transaction, entry).map_err(failed)? {
             continue;
         }
         let row = Numbered::new(transaction, interned, entry)?;
@@ -138,8 +139,8 @@ pub(super) fn insert(
     Ok(new)
 }
 
-/// Notes the time of an id that does not say it; whether the id is new.
-fn is_new_undated(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+/// Notes the time of an id that does not say it, in the transaction that writes its entry; whether the id is new.
+fn note_undated(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
     let values = (
         entry.id.0.as_bytes().as_slice(),
         entry.started_at.as_millisecond(),
@@ -420,22 +421,13 @@ impl Query {
 
 /// The place of an entry in the order.
 fn started_at(connection: &Connection, id: RequestId) -> Result<(i64, RequestId), StoreError> {
-    let (sql, values) = match id.began_ms() {
-        Some(ms) => (
-            "SELECT started_at FROM entries WHERE id = ? AND started_at = ?",
-            vec![Value::from(id.0.as_bytes().to_vec()), Value::from(ms)],
-        ),
-        None => (
-            "SELECT started_at FROM undated WHERE id = ?",
-            vec![Value::from(id.0.as_bytes().to_vec())],
-        ),
-    };
+    let sql = "SELECT started_at FROM entries WHERE started_at = ?2 AND id = ?1
+        UNION ALL SELECT started_at FROM undated WHERE id = ?1";
     connection
         .prepare_cached(sql)
         .and_then(|mut statement| {
-            statement
-                .query_row(params_from_iter(values), |row| row.get(0))
-                .optional()
+            let values = (id.0.as_bytes().as_slice(), id.began_ms());
+            statement.query_row(values, |row| row.get(0)).optional()
         })
         .map_err(failed)?
         .map(|started_at| (started_at, id))

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::ids::RequestId;
-use crate::ledger::samples::sample;
+use crate::ledger::samples::{id_at, sample};
 use crate::ledger::store_tests::suite;
 
 /// A store and the directory that it lives in.
@@ -152,6 +152,8 @@ fn a_store_of_schema_2_counts_no_pieces_and_has_its_bills_still() {
     let path = directory.path().join("weir.db");
     let mut entries: Vec<_> = (0..3).map(sample).collect();
     entries[1].id = RequestId(uuid::Builder::from_custom_bytes([1; 16]).into_uuid());
+    // As it was once: made a little after the request began.
+    entries[2].id = id_at(entries[2].started_at + SignedDuration::from_millis(1), 2);
     {
         let store = SqliteStore::open(&path).unwrap();
         store.migrate().unwrap();
@@ -181,4 +183,17 @@ fn a_store_of_schema_2_counts_no_pieces_and_has_its_bills_still() {
     store.scan(&EntryFilter::default(), all).unwrap();
     assert_eq!(read[..3], entries);
     assert_eq!(read[3], paid);
+    for (entry, next) in entries.iter().zip(&read[1..]) {
+        let after = EntryFilter {
+            after: Some(entry.id),
+            ..EntryFilter::default()
+        };
+        let mut found = None;
+        let first = &mut |entry: Entry| {
+            found = Some(entry.id);
+            false
+        };
+        store.scan(&after, first).unwrap();
+        assert_eq!(found, Some(next.id));
+    }
 }
