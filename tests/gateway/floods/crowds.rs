@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{hanging, server, streamed};
+use crate::support::raw::{Raw, h2};
 use crate::support::{
     ACME, CHAT, CHAT_PATH, Client, Gateway, Reply, Upstream, chat_answer, config,
 };
@@ -36,6 +37,30 @@ async fn more_requests_than_the_configuration_allows_are_told_to_come_again() {
         assert!(Instant::now() < deadline, "places are not given back");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_requests_in_one_write_on_http2_as_many_are_served_as_have_room() {
+    let upstream =
+        Upstream::start(|_| Reply::later(Duration::from_millis(500), chat_answer(1, 1))).await;
+    // A key may have half of the places.
+    let gateway = Gateway::start(&server(&upstream, "max_requests = 8")).await;
+    let mut raw = Raw::connect(gateway.address).await;
+    let length = CHAT.len().to_string();
+    let mut bytes = h2::PREFACE.to_vec();
+    bytes.extend(h2::frame(h2::SETTINGS, 0, 0, &[]));
+    for stream in (0..12).map(|number| 2 * number + 1) {
+        let head = h2::block(&h2::chat_fields(&length));
+        bytes.extend(h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &head));
+        bytes.extend(h2::frame(h2::DATA, h2::END_STREAM, stream, CHAT.as_bytes()));
+    }
+    raw.send(bytes).await;
+    let entries = gateway.ledger_of(12).await;
+    let with = |status: u16| {
+        let entries = entries.iter();
+        entries.filter(|entry| entry["status"] == status).count()
+    };
+    assert_eq!((with(200), with(503)), (4, 8), "{entries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
