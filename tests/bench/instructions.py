@@ -61,7 +61,7 @@ def count() -> dict[str, int]:
             return int(re.search(r"^(?:totals|summary): (\d+)", dump.read_text(errors="replace"), re.MULTILINE)[1])
 
         wait_until_idle(weir)
-        requests, streams = 400, 10
+        requests, streams = 2000, 10
         load.run(weir.plain, connections=1, each=requests)
         load.run(weir.plain, model="bench-stream-16-5", connections=1, each=streams)
         # As many at once as a batch of the ledger takes in: what a batch costs is then always shared by as many.

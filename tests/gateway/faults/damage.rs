@@ -58,11 +58,7 @@ async fn a_database_that_is_damaged_while_it_is_used_costs_no_entry() {
         assert_eq!(answer.status, 200, "requests go on");
         ids.push(answer.header("x-weir-request-id").unwrap().to_owned());
     }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !gateway.said().contains("the store must be repaired") {
-        assert!(Instant::now() < deadline, "{}", gateway.said());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    gateway.heard("the store must be repaired").await;
     assert_eq!(gateway.metric("weir_ledger_spooled_entries").await, 20.0);
     // Time for the journal to be told that they are in the store, if somebody thinks so.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -127,7 +123,7 @@ async fn a_damaged_journal_loses_what_is_damaged_and_nothing_else() {
         ids.len()
     );
     assert!(missing <= 3, "{missing} entries lost");
-    assert!(gateway.said().contains("damaged"), "{}", gateway.said());
+    gateway.heard("damaged").await;
     let events = gateway.metrics().await;
     assert!(events.contains("event=\"journal_damaged\""), "{events}");
     for (name, text) in [

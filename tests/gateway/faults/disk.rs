@@ -176,12 +176,13 @@ async fn a_full_disk_refuses_requests_and_is_over_when_there_is_space_again() {
     let refused_at = "event=\"journal_failed\",subject=\"begin\"";
     assert!(events.contains(refused_at), "{events}");
     // The database says of itself that it is full, too.
-    let refused = gateway.said().lines().any(|line| {
+    let said = gateway.heard("requests are refused").await;
+    let refused = said.lines().any(|line| {
         line.contains("requests are refused")
             && line.contains("journal")
             && line.contains("is full")
     });
-    assert!(refused, "{}", gateway.said());
+    assert!(refused, "{said}");
 
     std::fs::remove_file(&ballast).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -275,7 +276,7 @@ async fn a_disk_that_cannot_be_flushed_refuses_requests_until_it_can_be_flushed_
     assert_eq!(admin.get("/readyz").await.status, 200);
     assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
     assert_eq!(upstream.asked().len(), 2, "what was refused was not served");
-    let said = gateway.said();
-    let again = said.matches("the journal takes records again").count();
-    assert_eq!(again, 1, "{said}");
+    let told = "the journal takes records again";
+    let said = gateway.heard(told).await;
+    assert_eq!(said.matches(told).count(), 1, "{said}");
 }

@@ -17,11 +17,7 @@ async fn clients_cannot_take_the_files_that_requests_need() {
         &config(&upstream, ACME).replacen("[admin]", bounds, 1),
     )
     .await;
-    assert!(
-        gateway.said().contains("limit of open files"),
-        "{}",
-        gateway.said()
-    );
+    gateway.heard("limit of open files").await;
     // Clients that are there already, one after the other: the gateway has one connection to the upstream.
     let clients = [(); 8].map(|()| gateway.client());
     for client in &clients {
@@ -96,11 +92,7 @@ async fn connections_that_cannot_be_accepted_wait_and_are_counted() {
     assert_eq!(client.post(CHAT_PATH, CHAT).await.status, 200);
     let events = admin.get("/metrics").await.text();
     assert!(events.contains("event=\"accept_failed\""), "{events}");
-    assert!(
-        gateway.said().contains("cannot accept connections"),
-        "{}",
-        gateway.said()
-    );
+    gateway.heard("cannot accept connections").await;
     may_open(1000);
     let served = tokio::time::timeout(Duration::from_secs(5), waiting).await;
     assert_eq!(served.expect("it is accepted in the end").unwrap(), 200);

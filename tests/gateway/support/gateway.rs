@@ -133,6 +133,22 @@ impl Gateway {
         self.said.lock().unwrap().clone()
     }
 
+    /// What it has said once this is in it: a line of its log may reach the test later than the answer that it stands before.
+    pub async fn heard(&self, text: &str) -> String {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = self.said();
+            if said.contains(text) {
+                return said;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "nothing of {text:?} after 10 s: {said}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn process_id(&self) -> u32 {
         self.process.id()
     }
