@@ -43,18 +43,29 @@ async fn more_requests_than_the_configuration_allows_are_told_to_come_again() {
 async fn of_many_requests_in_one_write_on_http2_as_many_are_served_as_have_room() {
     let upstream =
         Upstream::start(|_| Reply::later(Duration::from_millis(500), chat_answer(1, 1))).await;
-    // A key may have half of the places.
-    let gateway = Gateway::start(&server(&upstream, "max_requests = 8")).await;
+    // A key may have half of the places. On one core all of them are read before the first has its turn.
+    let text = server(&upstream, "max_requests = 8");
+    let gateway = Gateway::start_under(&["taskset", "-c", "0"], &text).await;
     let mut raw = Raw::connect(gateway.address).await;
-    let length = CHAT.len().to_string();
-    let mut bytes = h2::PREFACE.to_vec();
-    bytes.extend(h2::frame(h2::SETTINGS, 0, 0, &[]));
-    for stream in (0..12).map(|number| 2 * number + 1) {
-        let head = h2::block(&h2::chat_fields(&length));
-        bytes.extend(h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &head));
-        bytes.extend(h2::frame(h2::DATA, h2::END_STREAM, stream, CHAT.as_bytes()));
+    let streams = (0..12).map(|number| 2 * number + 1);
+    let head = h2::block(&h2::chat_fields(&CHAT.len().to_string()));
+    let mut heads = h2::PREFACE.to_vec();
+    heads.extend(h2::frame(h2::SETTINGS, 0, 0, &[]));
+    heads.extend(
+        streams
+            .clone()
+            .flat_map(|stream| h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &head)),
+    );
+    raw.send(heads).await;
+    // Who is refused is still in flight: a part of its body is awaited, so that the client reads the refusal.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while gateway.metric("weir_in_flight_requests").await < 12.0 {
+        assert!(Instant::now() < deadline, "not all are in flight");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    raw.send(bytes).await;
+    let bodies =
+        streams.flat_map(|stream| h2::frame(h2::DATA, h2::END_STREAM, stream, CHAT.as_bytes()));
+    raw.send(bodies.collect::<Vec<u8>>()).await;
     let entries = gateway.ledger_of(12).await;
     let with = |status: u16| {
         let entries = entries.iter();
