@@ -91,8 +91,7 @@ impl Apart {
 
 /// A little before a request was given its id.
 fn made_at(id: &RequestId) -> Option<Timestamp> {
-    let (seconds, _) = id.0.get_timestamp()?.to_unix();
-    Timestamp::from_second(i64::try_from(seconds).ok()?.saturating_sub(5)).ok()
+    Timestamp::from_millisecond(id.began_ms()?.saturating_sub(5_000)).ok()
 }
 
 /// Seeds the counters of some limits from the ledger.

@@ -149,14 +149,10 @@ fn find(
     store: &dyn crate::ledger::store::Store,
     id: RequestId,
 ) -> Result<Option<Entry>, crate::ledger::store::StoreError> {
-    let Some(made) = id.0.get_timestamp() else {
+    let made = id.began_ms().map(jiff::Timestamp::from_millisecond);
+    let Some(Ok(made)) = made else {
         return Ok(None);
     };
-    let (seconds, nanos) = made.to_unix();
-    let made = i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::new(seconds, nanos.try_into().ok()?).ok());
-    let Some(made) = made else { return Ok(None) };
     let filter = EntryFilter {
         since: made.checked_sub(SLACK).ok(),
         until: made.checked_add(SLACK).ok(),
